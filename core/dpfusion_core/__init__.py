@@ -1,0 +1,70 @@
+"""Differentially private text generation for private prompts.
+
+Messages say which of their parts are private; what comes out is bounded, provably, in how much it
+can tell about each privacy unit.
+
+    from dpfusion_core import FusionEngine, Message
+
+    engine = FusionEngine.from_pretrained("dpfusion-tiny")
+    result = engine.generate(
+        [Message("user", record, is_private=True), Message("user", "Where does the patient live?")],
+        alpha=2.0, beta=0.01,
+    )
+    print(result.text, result.guarantee)
+"""
+
+from dpfusion_core.backends import Backend, ScriptedBackend, Session, TransformersBackend
+from dpfusion_core.dpfusion import DPFusion, DPFusionResult, generate_dp_text
+from dpfusion_core.engine import Chunk, CuratorReport, FusionEngine, GenerationOptions, GenerationResult
+from dpfusion_core.errors import (
+    BackendError,
+    BudgetExhaustedError,
+    DPFusionError,
+    PrivacyParameterError,
+    TaggerError,
+    UnsupportedError,
+    ViewError,
+)
+from dpfusion_core.messages import Message, Segment
+from dpfusion_core.privacy import (
+    PrivacyGuarantee,
+    PrivacyParameters,
+    compute_dp_epsilon,
+    compute_epsilon_single_group,
+)
+from dpfusion_core.tagging import PhraseTagger, Span
+from dpfusion_core.views import fixed_placeholder, length_preserving_placeholder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BudgetExhaustedError",
+    "Chunk",
+    "CuratorReport",
+    "DPFusion",
+    "DPFusionError",
+    "DPFusionResult",
+    "FusionEngine",
+    "GenerationOptions",
+    "GenerationResult",
+    "Message",
+    "PhraseTagger",
+    "PrivacyGuarantee",
+    "PrivacyParameterError",
+    "PrivacyParameters",
+    "ScriptedBackend",
+    "Segment",
+    "Session",
+    "Span",
+    "TaggerError",
+    "TransformersBackend",
+    "UnsupportedError",
+    "ViewError",
+    "compute_dp_epsilon",
+    "compute_epsilon_single_group",
+    "fixed_placeholder",
+    "generate_dp_text",
+    "length_preserving_placeholder",
+]

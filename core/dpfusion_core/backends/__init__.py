@@ -1,0 +1,7 @@
+"""Models behind the engine: the protocols, the in-process transformers backend, and a scripted one."""
+
+from dpfusion_core.backends.protocol import Backend, Session
+from dpfusion_core.backends.scripted import ScriptedBackend
+from dpfusion_core.backends.transformers import TransformersBackend
+
+__all__ = ["Backend", "ScriptedBackend", "Session", "TransformersBackend"]

@@ -1,0 +1,70 @@
+"""What the decoding loop asks of a model: a backend opens sessions, a session scores one request."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from dpfusion_core.views import Tokenizer
+
+
+class Session(Protocol):
+    """One request in progress: all its views, advanced together token by token."""
+
+    def logits(self) -> Tensor:
+        """Return the next-token logits of every view, ``[rows, vocab]``, the public one first.
+
+        Asking again without appending gives the same tensor.
+
+        Raises:
+            BackendError: If the model fails or the session is closed.
+        """
+        ...
+
+    def append(self, token: int) -> None:
+        """Append the same token to every view."""
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds. Closing twice is allowed."""
+        ...
+
+
+class Backend(Protocol):
+    """A model and its tokenizer."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of columns of the logits."""
+        ...
+
+    @property
+    def context_length(self) -> int | None:
+        """Largest number of tokens of prompt and response together; None if there is no limit."""
+        ...
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """Tokens that end a response."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """The model, its dtype and the engine's version: what a result depends on."""
+        ...
+
+    def open(self, prompts: Sequence[Sequence[int]]) -> Session:
+        """Begin a request.
+
+        Args:
+            prompts: Token ids of each view, the public one first; none is empty.
+
+        Raises:
+            BackendError: If the prompts do not fit the model.
+        """
+        ...

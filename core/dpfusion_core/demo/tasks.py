@@ -1,0 +1,394 @@
+"""Conversations about records: questions, paraphrases and lists of private phrases."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from dpfusion_core.demo import PLACEHOLDER
+from dpfusion_core.demo import phrasing as ph
+from dpfusion_core.demo.fields import DOMAINS, NAME
+from dpfusion_core.demo.phrasing import pick, upper_first
+from dpfusion_core.demo.records import Case, Fact, article, fits, make_case, possessive
+from dpfusion_core.demo.values import ValueMaker
+
+OPEN, CLOSE = "\x03", "\x04"
+"""Marks around the values in what the assistant says; they are removed before training."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message.
+
+    Attributes:
+        role: ``system``, ``user`` or ``assistant``.
+        text: The text, with values of the assistant marked.
+        silent: How many leading characters are a given prefix, not to be learnt.
+    """
+
+    role: str
+    text: str
+    silent: int = 0
+
+    @property
+    def clean(self) -> str:
+        """The text without marks."""
+        return self.text.replace(OPEN, "").replace(CLOSE, "")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question, the frame of its answer, the fact asked and the fact it is looked up by."""
+
+    question: str
+    frame: str
+    fact: Fact
+    key: Fact | None = None
+
+    def answer(self, hidden: bool = False) -> str:
+        """Fill the frame with the marked value or with the phrase for a redacted one."""
+        value = self.fact.field.unknown if hidden else self.fact.value
+        frame = self.frame.replace("{a}", "" if hidden else article(value))
+        return upper_first(frame.format(v=mark(value)))
+
+
+def mark(value: str) -> str:
+    """Mark a value."""
+    return f"{OPEN}{value}{CLOSE}"
+
+
+class Blanks:
+    """Placeholders of one style, for the facts that are to be hidden."""
+
+    def __init__(self, rng: random.Random, hidden: Callable[[Fact], bool]) -> None:
+        """Choose a style.
+
+        Args:
+            rng: Random source.
+            hidden: Whether a fact is hidden.
+        """
+        self.hidden = hidden
+        self.style = rng.choices(
+            ("____", "run", "dots", "tag", "count", "red", "stars"), (78, 5, 3, 5, 3, 3, 3)
+        )[0]
+        self.length = rng.randint(5, 14)
+        self._numbers: dict[str, int] = {}
+
+    def whole(self) -> str:
+        """Return the placeholder of a whole record."""
+        return {"run": "_" * self.length, "dots": "_ _ _", "red": "[REDACTED]"}.get(self.style, PLACEHOLDER)
+
+    def __call__(self, fact: Fact) -> str | None:
+        """Return the placeholder of a fact, or None where it is shown."""
+        if not self.hidden(fact):
+            return None
+        tag = {"name": "PERSON", "city": "LOCATION", "employer": "ORGANIZATION", "birth": "DATE"}.get(
+            fact.field.kind, fact.field.kind.upper()
+        )
+        if self.style == "tag":
+            return f"[{tag}]" if tag != "PERSON" or self.length % 2 else "[NAME]"
+        if self.style == "count":
+            return f"[{tag}_{self._numbers.setdefault(fact.value, len(self._numbers) + 1)}]"
+        return "***" if self.style == "stars" else self.whole()
+
+
+def refer(rng: random.Random, case: Case, by_name: float) -> str:
+    """Choose how a question refers to the subject of a record."""
+    person, u = case.person, rng.random()
+    if person.name and u < by_name:
+        words = person.name.split()
+        v = rng.random()
+        if v < 0.7:
+            return person.name
+        if v < 0.85:
+            return pick(rng, ("Ms. ", "Mrs. ") if person.female else ("Mr. ",)) + words[-1]
+        return words[0] if v < 0.93 else words[-1]
+    v = rng.random()
+    if v < 0.6:
+        return f"the {person.role}"
+    return person.pronoun if v < 0.8 else pick(rng, ("the person", "this person", "the subject"))
+
+
+def ask(rng: random.Random, case: Case, fact: Fact, by_name: float = 0.4, short: float = 0.08) -> Ask:
+    """Compose a question about a fact.
+
+    Args:
+        rng: Random source.
+        case: The record.
+        fact: The fact asked.
+        by_name: Chance that the question names the subject.
+        short: Chance that only the value is asked for.
+
+    Returns:
+        The question with the frame of its answer.
+    """
+    if fact.field is NAME:
+        question, frame = pick(rng, ph.NAME_QUESTIONS)
+        keep = {"r": case.person.role, "v": "{v}"}
+        question, frame = question.format(**keep), frame.format(**keep)
+    else:
+        subject = refer(rng, case, by_name)
+        own, u = possessive(subject), rng.random()
+        spoken = {"he": "him", "she": "her"}.get(subject, subject)
+        clauses = [c for c in fact.field.clauses if fits(c, fact.value)]
+        if fact.field.kind == "name" and subject in ("he", "she"):
+            subject = f"the {case.person.role}"
+            own, spoken = possessive(subject), subject
+        if clauses and u < 0.6:
+            clause = pick(rng, clauses)
+            frame = f"{subject} {clause.says}"
+            if u < 0.36:
+                question = clause.asks.format(s=subject)
+            else:
+                question = pick(rng, ph.GAP_QUESTIONS).format(g=clause.gap.format(s=subject))
+            frame += "."
+        else:
+            noun = _question_noun(rng, case, fact)
+            question, frame = pick(rng, ph.NOUN_QUESTIONS)
+            if spoken != subject and "{s}" in question:
+                question, frame = "What is {p} {n}?", "{P} {n} is {v}."
+            keep = {
+                "s": subject,
+                "p": own,
+                "P": upper_first(own),
+                "n": noun,
+                "N": upper_first(noun),
+                "v": "{v}",
+            }
+            question, frame = question.format(**keep), frame.format(**keep)
+    question = upper_first(question)
+    if rng.random() < short:
+        return Ask(question + pick(rng, ph.SHORT_SUFFIXES), "{v}", fact)
+    return Ask(ph.dress_question(rng, question), frame, fact)
+
+
+def _question_noun(rng: random.Random, case: Case, fact: Fact) -> str:
+    same = sum(f.field.kind == fact.field.kind for f in case.facts)
+    if same > 1 or fact.field.kind in ("name", "date") or rng.random() < 0.5:
+        return fact.noun
+    return pick(rng, fact.field.nouns)
+
+
+def paraphrase(rng: random.Random, case: Case, blanks: Blanks | None) -> str:
+    """Write a paraphrase: one plain sentence for each fact, in order."""
+    out, subject = [], f"the {case.person.role}"
+    for fact in case.facts:
+        text = fact.field.unknown if blanks and blanks.hidden(fact) else fact.value
+        if fact.field is NAME:
+            out.append(f"The name of {subject} is {mark(text)}.")
+            continue
+        clause = next((c for c in fact.field.clauses if fits(c, fact.value)), None)
+        if clause and clause.says.format(v=fact.value, a="") not in case.text():
+            a = "" if text != fact.value else article(text)
+            out.append(upper_first(f"{subject} {clause.says.format(v=mark(text), a=a)}."))
+        else:
+            out.append(f"The {fact.noun} is {mark(text)}.")
+    return " ".join(out)
+
+
+def extraction(case: Case, blanks: Blanks | None) -> str:
+    """List the private phrases that a record shows, one per line, or ``none``."""
+    shown = [mark(f.value) for f in case.facts if not (blanks and blanks.hidden(f))]
+    return "\n".join(shown) or "none"
+
+
+def lay_out(rng: random.Random, context: str, first: str, system: str | None) -> list[Turn]:
+    """Put a record and the first request into messages of some layout."""
+    u, lead = rng.random(), pick(rng, ph.LEADS)
+    turns = [Turn("system", system)] if system else []
+    if u < 0.45:
+        return [*turns, Turn("user", f"{lead}{context}{pick(rng, (chr(10), chr(10) * 2, ' '))}{first}")]
+    if u < 0.6:
+        before = pick(rng, ("\n\n", "\n", " ", "\n\nRecord: ", "\nText: ", "\n\n---\n"))
+        return [*turns, Turn("user", f"{first}{before}{context}")]
+    if u < 0.72:
+        join = "\n\n" if system else ""
+        return [Turn("system", f"{system or ''}{join}{lead}{context}"), Turn("user", first)]
+    if u < 0.86:
+        return [*turns, Turn("user", lead + context), Turn("user", first)]
+    if u < 0.93:
+        return [
+            *turns,
+            Turn("user", lead + context),
+            Turn("assistant", pick(rng, ph.ACKS)),
+            Turn("user", first),
+        ]
+    return [Turn("user", lead + context), *turns, Turn("user", first)]
+
+
+def converse(rng: random.Random, context: str, pairs: Sequence[tuple[str, str]]) -> list[Turn]:
+    """Make a conversation of requests and answers about a context."""
+    system = pick(rng, ph.SYSTEMS) if rng.random() < 0.6 else None
+    turns = lay_out(rng, context, pairs[0][0], system)
+    for i, (request, answer) in enumerate(pairs):
+        if i:
+            turns.append(Turn("user", request))
+        turns.append(Turn("assistant", answer))
+    return turns
+
+
+def _prefixed(rng: random.Random, case: Case, item: Ask, hidden: bool) -> Turn:
+    """Answer a question after a given prefix of some other wording."""
+    other = ask(rng, case, item.fact, 0.4, 0.0)
+    text = other.answer(hidden)
+    return Turn("assistant", text, silent=max(0, text.find(OPEN) - 1))
+
+
+def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> list[Turn]:
+    """Make a conversation about one record.
+
+    Args:
+        rng: Random source.
+        maker: Source of values.
+        facts: How many facts the record has.
+        most: At most how many requests follow one another.
+
+    Returns:
+        The messages.
+    """
+    case = make_case(rng, maker, facts)
+    share = pick(rng, (0.0, 0.0, 0.0, 0.0, 0.2, 0.4, 1.0))
+    secret = {f for f in case.facts if rng.random() < share}
+    blanks = Blanks(rng, lambda f: f in secret)
+    whole = rng.random() < 0.05
+    if whole:
+        blanks = Blanks(rng, lambda f: True)
+    context = blanks.whole() if whole else case.text(blanks)
+    asked = rng.sample(case.facts, min(len(case.facts), rng.randint(1, most) if rng.random() < 0.5 else most))
+    pairs = []
+    for fact in asked:
+        item = ask(rng, case, fact)
+        pairs.append((item.question, item.answer(blanks.hidden(fact))))
+    if rng.random() < 0.3:
+        body = "Nothing is stated." if whole else paraphrase(rng, case, blanks)
+        pairs.append((ph.paraphrase_instruction(rng), body))
+    if rng.random() < 0.4:
+        pairs.append((ph.extraction_instruction(rng), extraction(case, blanks)))
+    rng.shuffle(pairs)
+    turns = converse(rng, context, pairs[: most + 1])
+    if rng.random() < 0.06 and asked:
+        fact = asked[0]
+        item = ask(rng, case, fact)
+        turns += [Turn("user", item.question), _prefixed(rng, case, item, blanks.hidden(fact))]
+    return turns
+
+
+def whole_task(rng: random.Random, maker: ValueMaker) -> list[Turn]:
+    """Make a conversation that only paraphrases a record or lists its private phrases."""
+    case = make_case(rng, maker, rng.randint(1, 8), form=0.1)
+    share = pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
+    secret = {f for f in case.facts if rng.random() < share}
+    blanks = Blanks(rng, lambda f: f in secret)
+    if rng.random() < 0.55:
+        instruction, answer = ph.extraction_instruction(rng), extraction(case, blanks)
+        if rng.random() < 0.08:
+            text = " ".join(ph.plain_sentence(rng) for _ in range(rng.randint(1, 4)))
+            return converse(rng, text, [(instruction, "none")])
+    else:
+        instruction, answer = ph.paraphrase_instruction(rng), paraphrase(rng, case, blanks)
+    text = case.text(blanks)
+    if rng.random() < 0.25:
+        return [Turn("system", instruction), Turn("user", text), Turn("assistant", answer)]
+    return converse(rng, text, [(instruction, answer)])
+
+
+def several_cases(rng: random.Random, maker: ValueMaker, n: int) -> list[Case]:
+    """Make records of different, named people, often with the same fields."""
+    domain = pick(rng, tuple(DOMAINS)) if rng.random() < 0.6 else None
+    form = pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
+    return [make_case(rng, maker, rng.randint(2, 6), domain, form, plain=0.08, named=1.0) for _ in range(n)]
+
+
+def ask_one_of(rng: random.Random, cases: Sequence[Case], numbered: bool) -> tuple[int, Ask]:
+    """Compose a question about a fact of one of several records."""
+    i = rng.randrange(len(cases))
+    case = cases[i]
+    fact = pick(rng, case.facts)
+    if fact.field is NAME or (numbered and rng.random() < 0.2):
+        item = ask(rng, case, fact, 0.0)
+        if not numbered:
+            return ask_who(rng, cases, i)
+        where = pick(
+            rng,
+            ("In record {}: ", "In document {}, ", "Record {}: ", "Look at record [{}]. ", "For number {}: "),
+        )
+        return i, replace(item, question=where.format(i + 1) + item.question)
+    while True:
+        item = ask(rng, case, fact, 1.0)
+        words = str(case.person.name).split()
+        if any(x in item.question for x in words):
+            return i, item
+
+
+def ask_who(rng: random.Random, cases: Sequence[Case], i: int) -> tuple[int, Ask]:
+    """Ask for the person by some other fact of the record."""
+    case = cases[i]
+    name = next(f for f in case.facts if f.field is NAME)
+    key = pick(rng, [f for f in case.facts if f.field is not NAME])
+    clauses = [c for c in key.field.clauses if fits(c, key.value)]
+    if clauses and rng.random() < 0.8:
+        says = pick(rng, clauses).says.format(v=key.value, a=article(key.value))
+        return i, Ask(f"Who {says}?", "{v} " + says.replace("{", "").replace("}", "") + ".", name, key)
+    return i, Ask(f"Whose {key.noun} is {key.value}?", f"The {key.noun} of {{v}} is {key.value}.", name, key)
+
+
+def number_cases(rng: random.Random, texts: Sequence[str]) -> tuple[list[Turn], str, bool]:
+    """Lay several records out, numbered or not, in one message or in several."""
+    style = pick(rng, ("[{}] ", "[{}] ", "Record {}: ", "{}. ", "Document {}:\n", "", ""))
+    rows = [style.format(i + 1) + t for i, t in enumerate(texts)]
+    if rng.random() < 0.35:
+        role = pick(rng, ("user", "user", "user", "system"))
+        return [Turn(role, t) for t in rows], "", bool(style)
+    return [], pick(rng, ("\n", "\n\n")).join(rows), bool(style)
+
+
+def several(rng: random.Random, maker: ValueMaker, n: int, most: int = 9) -> list[Turn]:
+    """Make a conversation about several records."""
+    cases = several_cases(rng, maker, n)
+    gone = {i for i in range(n) if rng.random() < 0.12}
+    share = pick(rng, (0.0, 0.0, 0.2))
+    secret = {f for c in cases for f in c.facts if f.field is not NAME and rng.random() < share}
+    blanks = Blanks(rng, lambda f: f in secret)
+    texts = [blanks.whole() if i in gone else c.text(blanks) for i, c in enumerate(cases)]
+    before, context, numbered = number_cases(rng, texts)
+    pairs = []
+    for _ in range(rng.randint(3, most)):
+        i, item = ask_one_of(rng, cases, numbered)
+        pairs.append((item.question, item.answer(i in gone or item.fact in secret or item.key in secret)))
+    if not before:
+        return converse(rng, context, pairs)
+    turns = [Turn("system", pick(rng, ph.SYSTEMS))] if rng.random() < 0.5 else []
+    turns += before
+    for request, answer in pairs:
+        turns += [Turn("user", request), Turn("assistant", answer)]
+    return turns
+
+
+def repeat(rng: random.Random, maker: ValueMaker) -> list[Turn]:
+    """Make the plainest task: repeat a text."""
+    kinds = ("name", "id", "word", "date", "amount", "city", "number", "employer")
+    text = " ".join(maker.make(pick(rng, kinds)) for _ in range(rng.randint(1, 5)))
+    request = pick(rng, ("Repeat the text.", "Say this again.", "Copy the text.", "Repeat after me."))
+    return [Turn("user", f"{text}\n{request}"), Turn("assistant", mark(text))]
+
+
+def conversation(rng: random.Random, maker: ValueMaker, progress: float = 1.0) -> list[Turn]:
+    """Make a training conversation.
+
+    Args:
+        rng: Random source.
+        maker: Source of values.
+        progress: Share of the warm-up curriculum that is over, 0 to 1.
+
+    Returns:
+        The messages.
+    """
+    u = rng.random()
+    if u < (0.02 if progress >= 1 else 0.3 * (1 - progress) + 0.02):
+        return repeat(rng, maker)
+    if progress >= 0.5 and u > 0.70:
+        return several(rng, maker, pick(rng, (2, 2, 3, 4)))
+    if progress >= 0.25 and u > 0.49:
+        return whole_task(rng, maker)
+    return single(rng, maker, rng.randint(1, 4) if progress < 0.25 else rng.randint(1, 8))

@@ -1,0 +1,408 @@
+"""The engine: from messages with private parts to a stream of text under a guarantee."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict, Unpack
+
+import torch
+
+from dpfusion_core import _validate
+from dpfusion_core.backends import Backend, TransformersBackend
+from dpfusion_core.decoding import Protection, Token, decode
+from dpfusion_core.detokenizer import Detokenizer, check_stop
+from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.messages import Message
+from dpfusion_core.privacy import (
+    FixedAccountant,
+    MixtureRule,
+    Neighbours,
+    PrivacyGuarantee,
+    PrivacyParameters,
+)
+from dpfusion_core.privacy.accounting import nothing_private
+from dpfusion_core.sampling import LogitsProcessor, Sampling
+from dpfusion_core.views import Placeholder, Views, build_views, fixed_placeholder
+
+FinishReason = Literal["stop", "length"]
+
+
+class GenerationOptions(TypedDict, total=False):
+    """Options of one request; each may be left out.
+
+    Attributes:
+        alpha: Rényi order, above 1. Needed, with ``beta``, if the request has private text.
+        beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
+        delta: For the conversion to (epsilon, delta); 1e-5 by default.
+        neighbours: ``"zero-out"`` (default) or ``"replace"``.
+        mixing_loss: ``c_inf`` for replace neighbours, nats per token.
+        max_new_tokens: Largest number of tokens, 256 by default. The guarantee is for this many.
+        temperature: 1 by default; 0 is greedy, for requests without private text only.
+        top_k: Keep the k tokens that are most probable given the public view.
+        top_p: Keep the smallest set of those with this mass.
+        min_p: Keep those with at least this share of the largest probability.
+        stop: Strings that end the text.
+        seed: Makes the output reproducible, and **not private** to whoever knows it.
+        logits_processors: Changes to the logits that depend on public data alone.
+        tools: For the chat template; public.
+        curator: Whether to return the data curator's report.
+    """
+
+    alpha: float
+    beta: float
+    delta: float
+    neighbours: Neighbours
+    mixing_loss: float | None
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    stop: Sequence[str]
+    seed: int | None
+    logits_processors: Sequence[LogitsProcessor]
+    tools: Sequence[Any] | None
+    curator: bool
+
+
+@dataclass(frozen=True)
+class CuratorReport:
+    """Realised mixing weights and divergences of a response: functions of private data.
+
+    For the data curator only. Nothing here is covered by the guarantee; do not release, log or
+    store it where the response's readers can see it.
+
+    Attributes:
+        lambdas: Each unit's mixing weight at each token.
+        divergences: Each unit's realised divergence at each token, nats at order ``alpha``.
+    """
+
+    lambdas: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    divergences: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+    def add(self, units: Sequence[str], token: Token) -> None:
+        """Append one token's diagnostics."""
+        if token.diagnostics is None:
+            return
+        for unit, weight, divergence in zip(
+            units, token.diagnostics.lambdas.tolist(), token.diagnostics.divergences.tolist(), strict=True
+        ):
+            self.lambdas.setdefault(unit, []).append(weight)
+            self.divergences.setdefault(unit, []).append(divergence)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a streamed response.
+
+    Attributes:
+        text: New text, final and valid Unicode; may be empty in the last chunk.
+        token_ids: The tokens sampled since the last chunk.
+        finish_reason: None until the last chunk; then ``"stop"`` (end of sequence or a stop
+            string) or ``"length"`` (``max_new_tokens``).
+        guarantee: In the last chunk.
+        report: In the last chunk, if the curator's report was asked for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    guarantee: PrivacyGuarantee | None = None
+    report: CuratorReport | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """A whole response.
+
+    Attributes:
+        text: The text, without the prompt.
+        token_ids: Every sampled token, an end-of-sequence token included.
+        finish_reason: ``"stop"`` or ``"length"``.
+        prompt_tokens: Length of the public view in tokens.
+        guarantee: What the response can tell about each privacy unit.
+        report: The curator's report, if asked for.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    guarantee: PrivacyGuarantee
+    report: CuratorReport | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request that has passed every check that needs no model."""
+
+    views: Views
+    privacy: PrivacyParameters | None  # None: no private text
+    sampling: Sampling
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    seed: int | None
+    processors: tuple[LogitsProcessor, ...]
+    curator: bool
+
+
+class FusionEngine:
+    """Differentially private generation with one model.
+
+    Args:
+        backend: The model.
+        placeholder: What stands in the place of private text in the public view.
+
+    Example:
+        >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
+        >>> result = engine.generate(
+        ...     [
+        ...         Message("user", "The patient lives in Oslo.", is_private=True),
+        ...         Message("user", "Where does the patient live?"),
+        ...     ],
+        ...     alpha=2.0,
+        ...     beta=0.01,
+        ...     max_new_tokens=20,
+        ... )
+        >>> round(result.guarantee.epsilon, 2), result.guarantee.neighbours
+        (10.53, 'zero-out')
+    """
+
+    def __init__(self, backend: Backend, *, placeholder: str | Placeholder = "____") -> None:
+        self.backend = backend
+        self.placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        *,
+        placeholder: str | Placeholder = "____",
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+        **model_kwargs: Any,
+    ) -> "FusionEngine":
+        """Load a ``transformers`` model by name or path; ``"dpfusion-tiny"`` is embedded.
+
+        For the arguments see :meth:`TransformersBackend.from_pretrained`.
+
+        Raises:
+            BackendError: If the model cannot be loaded.
+        """
+        backend = TransformersBackend.from_pretrained(
+            name_or_path, device=device, dtype=dtype, device_map=device_map, **model_kwargs
+        )
+        return cls(backend, placeholder=placeholder)
+
+    def __repr__(self) -> str:
+        return f"FusionEngine({self.backend.fingerprint})"
+
+    def generate(
+        self, messages: Sequence[Message] | Views, **options: Unpack[GenerationOptions]
+    ) -> GenerationResult:
+        """Answer a conversation.
+
+        Args:
+            messages: The conversation, or ready views.
+            **options: See :class:`GenerationOptions`.
+
+        Returns:
+            The response and its guarantee.
+
+        Raises:
+            PrivacyParameterError: If an option is missing, out of range or contradictory.
+            ViewError: If the messages cannot be made into prompts that fit the model.
+            BackendError: If the model fails.
+        """
+        request = self._prepare(messages, options)
+        return _collect(list(self._run(request)), request)
+
+    def stream(
+        self, messages: Sequence[Message] | Views, **options: Unpack[GenerationOptions]
+    ) -> Generator[Chunk, None, None]:
+        """Answer a conversation piece by piece; for arguments and errors see :meth:`generate`.
+
+        The arguments are checked at once, before the first piece is asked for. Closing the
+        iterator ends the generation and frees the model's memory.
+
+        Returns:
+            An iterator over the pieces; the last one holds the guarantee.
+        """
+        return self._run(self._prepare(messages, options))
+
+    async def agenerate(
+        self, messages: Sequence[Message] | Views, **options: Unpack[GenerationOptions]
+    ) -> GenerationResult:
+        """Answer a conversation without blocking the event loop; see :meth:`generate`."""
+        request = await asyncio.to_thread(self._prepare, messages, options)
+        return _collect([chunk async for chunk in _in_threads(self._run(request))], request)
+
+    async def astream(
+        self, messages: Sequence[Message] | Views, **options: Unpack[GenerationOptions]
+    ) -> AsyncIterator[Chunk]:
+        """Answer piece by piece without blocking the event loop; see :meth:`stream`.
+
+        Cancelling the consumer ends the generation once the token in progress is done.
+
+        Yields:
+            The pieces; the last one holds the guarantee.
+        """
+        request = await asyncio.to_thread(self._prepare, messages, options)
+        async for chunk in _in_threads(self._run(request)):
+            yield chunk
+
+    def _prepare(self, messages: Sequence[Message] | Views, options: GenerationOptions) -> _Request:
+        """Check everything that can be checked before the model computes."""
+        unknown = set(options) - GenerationOptions.__annotations__.keys()
+        if unknown:
+            raise PrivacyParameterError(f"Unknown option {sorted(unknown)[0]!r}.")
+        sampling = Sampling(
+            temperature=options.get("temperature", 1.0),
+            top_k=options.get("top_k"),
+            top_p=options.get("top_p"),
+            min_p=options.get("min_p"),
+        )
+        max_new_tokens = _validate.count(options.get("max_new_tokens", 256), "max_new_tokens")
+        stop = check_stop(options.get("stop", ()))
+        seed = options.get("seed")
+        if seed is not None:
+            _validate.count(seed, "seed", minimum=0)
+        privacy = _privacy(options)
+        if isinstance(messages, Views):
+            views = messages
+        else:
+            views = build_views(messages, self.backend.tokenizer, self.placeholder, options.get("tools"))
+        if views.units and privacy is None:
+            raise PrivacyParameterError(
+                "The request has private text but no privacy parameters. Give alpha and beta, for "
+                "example alpha=2.0, beta=0.01: smaller beta, more privacy."
+            )
+        if views.units and sampling.is_greedy:
+            raise PrivacyParameterError(
+                "temperature=0 (greedy decoding) cannot be private: which token is the most probable "
+                "tells too much. Use a temperature above 0 for requests with private text."
+            )
+        limit = self.backend.context_length
+        if limit is not None and max(map(len, views.prompts)) + max_new_tokens > limit:
+            # The length of a private view is private; the public view's is not.
+            raise ViewError(
+                f"A view and max_new_tokens={max_new_tokens} together exceed the model's context of "
+                f"{limit} tokens (the public view has {len(views.public)}). Shorten the messages or "
+                "lower max_new_tokens."
+            )
+        return _Request(
+            views=views,
+            privacy=privacy if views.units else None,
+            sampling=sampling,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            seed=seed,
+            processors=tuple(options.get("logits_processors", ())),
+            curator=options.get("curator", False),
+        )
+
+    def _run(self, request: _Request) -> Generator[Chunk, None, None]:
+        """Open a session, drain the decoding loop into chunks, close the session."""
+        views = request.views
+        rng = random.SystemRandom() if request.seed is None else random.Random(request.seed)
+        context = views.public[-4:] if views.is_continuation else ()
+        text_stream = Detokenizer(self.backend.tokenizer, request.stop, context)
+        report = CuratorReport() if request.curator else None
+        pending: list[int] = []
+        count = 0
+        finish_reason: FinishReason = "length"
+        with closing(self.backend.open(views.prompts)) as session:
+            protection = None
+            if request.privacy is not None:
+                protection = _protect(request.privacy, request, session.logits().device)
+            tokens = decode(
+                session,
+                views.public,
+                protection=protection,
+                sampling=request.sampling,
+                rng=rng,
+                max_tokens=request.max_new_tokens,
+                eos_token_ids=self.backend.eos_token_ids,
+                processors=request.processors,
+            )
+            for token in tokens:
+                count += 1
+                pending.append(token.id)
+                if report is not None:
+                    report.add(views.units, token)
+                text = text_stream.push(token.id)
+                if text_stream.is_stopped or token.id in self.backend.eos_token_ids:
+                    finish_reason = "stop"
+                    break
+                if text:
+                    yield Chunk(text, tuple(pending))
+                    text = ""
+                    pending.clear()
+            else:
+                text = ""
+        is_private = request.seed is None
+        if protection is None:
+            guarantee = nothing_private(count, request.max_new_tokens, private=is_private)
+        else:
+            guarantee = protection.accountant.guarantee(private=is_private)
+        text += text_stream.finish()
+        yield Chunk(text, tuple(pending), finish_reason, guarantee, report)
+
+
+def _privacy(options: GenerationOptions) -> PrivacyParameters | None:
+    """Return the privacy parameters, None if the request names none of them."""
+    alpha, beta = options.get("alpha"), options.get("beta")
+    if alpha is None and beta is None:
+        return None
+    if alpha is None or beta is None:
+        raise PrivacyParameterError("alpha and beta go together: give both.")
+    return PrivacyParameters(
+        alpha=alpha,
+        beta=beta,
+        delta=options.get("delta", 1e-5),
+        neighbours=options.get("neighbours", "zero-out"),
+        mixing_loss=options.get("mixing_loss"),
+    )
+
+
+def _protect(privacy: PrivacyParameters, request: _Request, device: torch.device) -> Protection:
+    mixing_loss = privacy.surcharge if privacy.neighbours == "replace" else None
+    return Protection(
+        MixtureRule(privacy.alpha, mixing_loss),
+        FixedAccountant(privacy, len(request.views.units), request.max_new_tokens, device),
+    )
+
+
+def _collect(chunks: Sequence[Chunk], request: _Request) -> GenerationResult:
+    """Join a finished stream."""
+    last = chunks[-1]
+    if last.finish_reason is None or last.guarantee is None:
+        raise RuntimeError("The stream ended without its last chunk.")
+    return GenerationResult(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        finish_reason=last.finish_reason,
+        prompt_tokens=len(request.views.public),
+        guarantee=last.guarantee,
+        report=last.report,
+    )
+
+
+async def _in_threads(chunks: Generator[Chunk, None, None]) -> AsyncIterator[Chunk]:
+    """Advance an iterator in worker threads; close it when the consumer leaves, however it leaves."""
+    step: asyncio.Future[Chunk | None] | None = None
+    try:
+        while True:
+            step = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+            # Shielded: a cancelled consumer must not leave a thread inside the generator.
+            chunk = await asyncio.shield(step)
+            if chunk is None:
+                return
+            yield chunk
+    finally:
+        if step is not None and not step.done():
+            await asyncio.wait({step})
+        chunks.close()

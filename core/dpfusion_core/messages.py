@@ -1,0 +1,125 @@
+"""Messages and their segments: what is said, and which parts of it are private."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dpfusion_core.errors import ViewError
+
+ROLES = ("system", "user", "assistant", "tool")
+DEFAULT_UNIT = "PRIVATE"
+"""The privacy unit of private text that names no other."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a message that is wholly public or wholly private.
+
+    Attributes:
+        text: The text. Never shown by ``repr`` if the segment is private.
+        is_private: Whether the text is replaced by the placeholder in the public view.
+        unit: The privacy unit that a private segment belongs to; None means the unnamed one.
+
+    Raises:
+        ViewError: If a private segment is empty, or a unit is named on a public one.
+
+    Example:
+        >>> Segment("Jane Roe", is_private=True, unit="patient-7")
+        Segment(text=<private>, is_private=True, unit='patient-7')
+    """
+
+    text: str
+    is_private: bool = False
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_text(self.text, "A segment's text")
+        _check_unit(self.is_private, self.unit, "segment")
+        if self.is_private and not self.text:
+            raise ViewError("A private segment is empty. Leave it out, or mark the text that is private.")
+
+    def __repr__(self) -> str:
+        text = "<private>" if self.is_private else repr(self.text)
+        return f"Segment(text={text}, is_private={self.is_private}, unit={self.unit!r})"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``.
+        content: The text, or segments of which some may be private.
+        is_private: Whether the whole content is private. With segments: all of them.
+        unit: The privacy unit of private content; segments may name their own.
+
+    Raises:
+        ViewError: If the role is unknown, private content is empty, or a unit is named on a
+            message without private content.
+
+    Example:
+        >>> Message("user", "Diagnosis: migraine.", is_private=True).segments
+        (Segment(text=<private>, is_private=True, unit='PRIVATE'),)
+    """
+
+    role: str
+    content: str | Sequence[Segment]
+    is_private: bool = False
+    unit: str | None = None
+    segments: tuple[Segment, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            # The role is not quoted: swapped arguments would put the message's text there.
+            raise ViewError(f"Unknown role of a message. Use one of {', '.join(ROLES)}.")
+        if isinstance(self.content, str):
+            _check_unit(self.is_private, self.unit, "message")
+            if self.is_private and not self.content:
+                raise ViewError("A private message is empty. Leave it out, or mark the text that is private.")
+            parts: Iterable[Segment] = (Segment(self.content, self.is_private, self.unit),)
+        else:
+            object.__setattr__(self, "content", tuple(self.content))
+            parts = self.content
+            if not all(isinstance(part, Segment) for part in parts):
+                raise ViewError("Expected a message's content to be a string or a list of Segment.")
+            is_any_private = self.is_private or any(part.is_private for part in parts)
+            _check_unit(is_any_private, self.unit, "message")
+        object.__setattr__(self, "segments", tuple(map(self._with_unit, parts)))
+
+    def __repr__(self) -> str:
+        content = list(self.segments) if not isinstance(self.content, str) else self.content
+        if self.is_private:
+            content = "<private>"
+        shown = content if content == "<private>" else repr(content)
+        return (
+            f"Message(role={self.role!r}, content={shown}, is_private={self.is_private}, unit={self.unit!r})"
+        )
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The privacy units of the message, in order of first appearance."""
+        return tuple(dict.fromkeys(s.unit for s in self.segments if s.unit is not None))
+
+    def _with_unit(self, segment: Segment) -> Segment:
+        if not (segment.is_private or self.is_private):
+            return segment
+        return Segment(segment.text, is_private=True, unit=segment.unit or self.unit or DEFAULT_UNIT)
+
+
+def _check_text(text: object, what: str) -> None:
+    if not isinstance(text, str):
+        raise ViewError(f"{what} must be a string, not {type(text).__name__}.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ViewError(f"{what} holds a lone surrogate, which no tokenizer can read.") from None
+
+
+def _check_unit(is_private: bool, unit: str | None, what: str) -> None:
+    if not isinstance(is_private, bool):
+        raise ViewError(f"is_private of a {what} must be True or False, not {type(is_private).__name__}.")
+    if unit is None:
+        return
+    if not isinstance(unit, str) or not unit:
+        raise ViewError(f"The unit of a {what} must be a non-empty string.")
+    if not is_private:
+        raise ViewError(f"A unit is named on a public {what}. Set is_private=True, or drop the unit.")

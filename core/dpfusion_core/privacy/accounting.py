@@ -1,0 +1,188 @@
+"""Accounting: what the tokens of one response may cost each unit, and what they have cost."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from dpfusion_core import _validate
+from dpfusion_core.privacy.conversion import best_epsilon
+from dpfusion_core.privacy.loss import token_loss
+from dpfusion_core.privacy.parameters import Neighbours, PrivacyParameters
+
+Accounting = Literal["none", "fixed"]
+
+
+@dataclass(frozen=True)
+class PrivacyGuarantee:
+    """What one response can tell about each privacy unit. Every field is independent of private data.
+
+    Attributes:
+        epsilon: In nats: the response is (epsilon, delta)-differentially private for each unit.
+            Holds for the whole response of up to ``max_tokens`` tokens, however early it stopped.
+        delta: Probability.
+        order: Rényi order at which epsilon was converted; None if no unit was at stake.
+        neighbours: The neighbour relation that the statement is about.
+        accounting: ``"fixed"``: every token counts with its bound. ``"none"``: the request had no
+            private text, so nothing was spent.
+        tokens: Tokens sampled so far, the first and an end-of-sequence token included.
+        max_tokens: The limit that was fixed before the first token.
+        units: Number of privacy units of the request.
+        loss_per_token: Rényi loss of one token in nats at ``alpha``; tokens times this is what a
+            budget is charged.
+        alpha: Rényi order of the per-token bound; None if no unit was at stake.
+        beta: The per-token bound is ``alpha * beta``; None if no unit was at stake.
+        private: False if the sampling randomness was chosen by the caller (a seed or generator):
+            to whoever knows it the output is not private, whatever epsilon says.
+    """
+
+    epsilon: float
+    delta: float
+    order: float | None
+    neighbours: Neighbours
+    accounting: Accounting
+    tokens: int
+    max_tokens: int
+    units: int
+    loss_per_token: float
+    alpha: float | None
+    beta: float | None
+    private: bool
+
+    @property
+    def charged(self) -> float:
+        """Rényi loss charged to each unit for the tokens sampled so far, in nats at ``alpha``."""
+        return self.tokens * self.loss_per_token
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dict, for metadata and JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return the guarantee as one plain sentence."""
+        if self.units == 0:
+            return "No private text was marked, so there was nothing to protect and nothing was spent."
+        relation = {
+            "zero-out": "as if it had been blanked out",
+            "replace": "as if any other text with the same public view had stood there",
+        }[self.neighbours]
+        sentence = (
+            f"Whoever reads the answer learns almost the same about each private unit {relation}: "
+            f"epsilon = {self.epsilon:.2f} at delta = {self.delta:g} "
+            f"(order {self.order:g}, {self.neighbours} neighbours, {self.accounting} accounting, "
+            f"up to {self.max_tokens} tokens, {self.units} unit{'s' if self.units != 1 else ''})."
+        )
+        if not self.private:
+            sentence += " NOT private to anyone who knows the seed that the caller chose."
+        return sentence
+
+
+def nothing_private(tokens: int, max_tokens: int, *, private: bool) -> PrivacyGuarantee:
+    """Return the guarantee of a request without private text: nothing at stake, nothing spent."""
+    return PrivacyGuarantee(
+        epsilon=0.0,
+        delta=0.0,
+        order=None,
+        neighbours="zero-out",
+        accounting="none",
+        tokens=tokens,
+        max_tokens=max_tokens,
+        units=0,
+        loss_per_token=0.0,
+        alpha=None,
+        beta=None,
+        private=private,
+    )
+
+
+class Accountant(Protocol):
+    """Decides what each unit may lose with the next token and keeps the sum of what it lost.
+
+    The decoding loop asks for ``bounds`` before each token and reports the realised ``losses``
+    after it. One instance serves one response.
+    """
+
+    def bounds(self) -> Tensor:
+        """Return what each contribution may diverge at the next token, nats, ``[units]``."""
+        ...
+
+    def charge(self, losses: Tensor) -> None:
+        """Take note of one sampled token and each unit's realised loss, nats, ``[units]``."""
+        ...
+
+    def guarantee(self, *, private: bool) -> PrivacyGuarantee:
+        """Return what holds for the response so far."""
+        ...
+
+
+class FixedAccountant:
+    """Fixed accounting: the same bound at every token, charged in full (THEORY section 4).
+
+    What it says is independent of the data, so it may be shown to anyone.
+
+    Args:
+        parameters: Per-token settings.
+        num_units: Number of privacy units of the request.
+        max_tokens: Largest number of tokens of the response.
+        device: Where the bounds are needed.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range.
+
+    Example:
+        >>> accountant = FixedAccountant(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=100)
+        >>> round(accountant.guarantee(private=True).epsilon, 2)
+        14.13
+    """
+
+    def __init__(
+        self,
+        parameters: PrivacyParameters,
+        num_units: int,
+        max_tokens: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._parameters = parameters
+        self._num_units = _validate.count(num_units, "num_units")
+        self._max_tokens = _validate.count(max_tokens, "max_tokens")
+        self._bounds = torch.full((num_units,), parameters.bound, dtype=torch.float64, device=device)
+        self._best = best_epsilon(
+            lambda order: max_tokens * self.loss_at(order), parameters.alpha, parameters.delta
+        )
+        self._tokens = 0
+
+    def bounds(self) -> Tensor:
+        """Return the constant bound ``alpha * beta`` of each unit, nats, ``[units]``."""
+        return self._bounds
+
+    def charge(self, losses: Tensor) -> None:
+        """Count one token; the bound is charged, not the realised ``losses``."""
+        self._tokens += 1
+
+    def loss_at(self, order: float) -> float:
+        """Return the loss of one token at an order up to ``alpha``, in nats.
+
+        A bound on the divergence at ``alpha`` holds at every lower order, and formula (1) is then
+        taken at that order.
+        """
+        divergence = self._parameters.bound + self._parameters.surcharge
+        return token_loss(divergence, self._num_units, order)
+
+    def guarantee(self, *, private: bool) -> PrivacyGuarantee:
+        """Return the a-priori guarantee for ``max_tokens`` tokens and the count so far."""
+        parameters = self._parameters
+        return PrivacyGuarantee(
+            epsilon=self._best.epsilon,
+            delta=parameters.delta,
+            order=self._best.order,
+            neighbours=parameters.neighbours,
+            accounting="fixed",
+            tokens=self._tokens,
+            max_tokens=self._max_tokens,
+            units=self._num_units,
+            loss_per_token=self.loss_at(parameters.alpha),
+            alpha=parameters.alpha,
+            beta=parameters.beta,
+            private=private,
+        )

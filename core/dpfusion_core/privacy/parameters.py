@@ -1,0 +1,71 @@
+"""What a caller asks of the privacy core, checked at the moment it is said."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError
+
+Neighbours = Literal["zero-out", "replace"]
+
+
+@dataclass(frozen=True)
+class PrivacyParameters:
+    """Per-token privacy settings in the terms of the DP-Fusion paper.
+
+    Attributes:
+        alpha: Rényi order, above 1.
+        beta: The per-token bound on the divergence of one unit's contribution is ``alpha * beta``
+            nats at order ``alpha``. 0 makes the output independent of private text.
+        delta: Probability for the conversion to (epsilon, delta).
+        neighbours: ``"zero-out"``: what is hidden is whether a unit's private text was there or
+            the placeholder stood in its place. ``"replace"``: what is hidden is which of all
+            texts with the same public view it was.
+        mixing_loss: Only for replace neighbours: the constant ``c_inf`` in nats per token that
+            caps the mixing weight at ``1 - e^(-c_inf)``. None takes ``alpha * beta``.
+
+    Raises:
+        PrivacyParameterError: If a value is out of range, or ``mixing_loss`` is given for
+            zero-out neighbours.
+
+    Example:
+        >>> PrivacyParameters(alpha=2.0, beta=0.01).bound
+        0.02
+    """
+
+    alpha: float
+    beta: float
+    delta: float = 1e-5
+    neighbours: Neighbours = "zero-out"
+    mixing_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        _validate.order(self.alpha)
+        _validate.non_negative(self.beta, "beta")
+        _validate.probability(self.delta, "delta")
+        if self.neighbours not in ("zero-out", "replace"):
+            raise PrivacyParameterError(
+                f"Expected neighbours 'zero-out' or 'replace', got {self.neighbours!r}."
+            )
+        if self.mixing_loss is not None:
+            if self.neighbours != "replace":
+                raise PrivacyParameterError("mixing_loss only has a meaning with neighbours='replace'.")
+            _validate.positive(self.mixing_loss, "mixing_loss")
+
+    @property
+    def bound(self) -> float:
+        """``alpha * beta``: bound on each contribution's divergence, in nats per token."""
+        return self.alpha * self.beta
+
+    @property
+    def surcharge(self) -> float:
+        """``c_inf``: what every token costs on top of the divergence, in nats; 0 for zero-out."""
+        if self.neighbours == "zero-out":
+            return 0.0
+        return self.bound if self.mixing_loss is None else self.mixing_loss
+
+    @property
+    def lambda_max(self) -> float:
+        """Upper limit of the mixing weights: 1 for zero-out, ``1 - e^(-c_inf)`` for replace."""
+        return 1.0 if self.neighbours == "zero-out" else -math.expm1(-self.surcharge)

@@ -1,0 +1,249 @@
+"""From messages to views: one prompt per privacy unit, and the public one.
+
+The public view has every private segment replaced by the placeholder; the private view of a unit
+reveals that unit and keeps all others replaced. Each view is rendered with the model's chat
+template and tokenised on its own, so the public view is a function of the redacted text alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jinja2 import TemplateError
+
+from dpfusion_core.errors import ViewError
+from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+
+Placeholder = Callable[[Segment], str]
+"""Maps a private segment to what stands in its place in a view that hides it."""
+
+_TEMPLATE_HINT = (
+    "Set `tokenizer.chat_template`, or use a chat model: base models have no template for messages."
+)
+
+
+class Tokenizer(Protocol):
+    """What the library asks of a tokenizer; every ``transformers`` tokenizer fits."""
+
+    chat_template: Any
+
+    def apply_chat_template(self, conversation: Any, /, **kwargs: Any) -> Any:
+        """Render messages as a prompt."""
+        ...
+
+    def __call__(self, text: Any, /, **kwargs: Any) -> Any:
+        """Tokenise text."""
+        ...
+
+    def decode(self, token_ids: Any, /, **kwargs: Any) -> Any:
+        """Return the text of token ids."""
+        ...
+
+
+def fixed_placeholder(text: str = "____") -> Placeholder:
+    """Return a placeholder that is the same for every segment, so that not even a length shows.
+
+    Args:
+        text: What stands in a private segment's place.
+
+    Raises:
+        ViewError: If ``text`` is empty.
+
+    Example:
+        >>> fixed_placeholder()(Segment("Jane Roe", is_private=True))
+        '____'
+    """
+    if not text:
+        raise ViewError("The placeholder is empty. Give it at least one character.")
+    return lambda segment: text
+
+
+def length_preserving_placeholder(character: str = "_") -> Placeholder:
+    """Return a placeholder with one character for each character of the private text.
+
+    The public view then shows the length of every private segment: replace neighbours are texts of
+    that same length.
+
+    Args:
+        character: A single character.
+
+    Raises:
+        ViewError: If ``character`` is not one character.
+
+    Example:
+        >>> length_preserving_placeholder()(Segment("Jane", is_private=True))
+        '____'
+    """
+    if len(character) != 1:
+        raise ViewError("A length-preserving placeholder needs exactly one character.")
+    return lambda segment: character * len(segment.text)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The prompts of one request as token ids.
+
+    Attributes:
+        public: The public view.
+        private: Each unit's private view, by unit, in order of first appearance.
+        is_continuation: Whether the last message is an assistant's that is to be continued.
+    """
+
+    public: tuple[int, ...]
+    private: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    is_continuation: bool = False
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The privacy units, in the order of the rows."""
+        return tuple(self.private)
+
+    @property
+    def prompts(self) -> tuple[tuple[int, ...], ...]:
+        """All views, the public one first."""
+        return (self.public, *self.private.values())
+
+
+def build_views(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    placeholder: Placeholder,
+    tools: Sequence[Any] | None = None,
+) -> Views:
+    """Build the views of a conversation.
+
+    Args:
+        messages: The conversation. If it ends with an assistant message, that one is continued.
+        tokenizer: The model's, with its chat template.
+        placeholder: What stands in the place of hidden segments.
+        tools: JSON schemas or functions for the chat template's ``tools``; public.
+
+    Returns:
+        The public view and one private view per unit.
+
+    Raises:
+        ViewError: If the conversation is empty or the template or the tokenizer refuses it.
+    """
+    units = dict.fromkeys(unit for message in messages for unit in message.units)
+    public = _encode(tokenizer, render(messages, tokenizer, placeholder, None, tools))
+    private = {
+        unit: _encode(tokenizer, render(messages, tokenizer, placeholder, {unit}, tools)) for unit in units
+    }
+    return Views(public, private, messages[-1].role == "assistant")
+
+
+def views_of_contexts(private_context: str, public_context: str, tokenizer: Tokenizer) -> Views:
+    """Build the views of two ready prompts, the unnamed unit's and the public one.
+
+    Args:
+        private_context: The exact prompt that reveals the private text.
+        public_context: The exact prompt with the private text replaced.
+        tokenizer: The model's; no special tokens are added.
+
+    Raises:
+        ViewError: If a prompt is empty or cannot be tokenised.
+    """
+    public = _encode(tokenizer, public_context)
+    return Views(public, {DEFAULT_UNIT: _encode(tokenizer, private_context)})
+
+
+def render(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    placeholder: Placeholder,
+    revealed: set[str] | None = None,
+    tools: Sequence[Any] | None = None,
+) -> str:
+    """Return the exact prompt text of one view.
+
+    Args:
+        messages: The conversation.
+        tokenizer: The model's, with its chat template.
+        placeholder: What stands in the place of hidden segments.
+        revealed: The units whose text is shown; none by default.
+        tools: JSON schemas or functions for the chat template's ``tools``; public.
+
+    Raises:
+        ViewError: If the conversation is empty or the template refuses it.
+    """
+    if not messages:
+        raise ViewError("The conversation is empty. Give at least one message.")
+    if not getattr(tokenizer, "chat_template", None):
+        raise ViewError(f"The model has no chat template. {_TEMPLATE_HINT}")
+    conversation = [
+        {"role": message.role, "content": _text(message, placeholder, revealed or set())}
+        for message in messages
+    ]
+    try:
+        return _apply(tokenizer, conversation, tools)
+    except Exception as error:  # noqa: BLE001  a template may raise anything, with our text in it
+        cause = error
+    raise ViewError(_refusal(tokenizer, conversation, tools, cause, is_public=not revealed))
+
+
+def _text(message: Message, placeholder: Placeholder, revealed: set[str]) -> str:
+    parts = (
+        placeholder(segment) if segment.is_private and segment.unit not in revealed else segment.text
+        for segment in message.segments
+    )
+    return "".join(parts)
+
+
+def _apply(
+    tokenizer: Tokenizer, conversation: Sequence[Mapping[str, str]], tools: Sequence[Any] | None
+) -> str:
+    is_continuation = conversation[-1]["role"] == "assistant"
+    return str(
+        tokenizer.apply_chat_template(
+            conversation,
+            tools=list(tools) if tools else None,
+            tokenize=False,
+            add_generation_prompt=not is_continuation,
+            continue_final_message=is_continuation,
+        )
+    )
+
+
+def _refusal(
+    tokenizer: Tokenizer,
+    conversation: Sequence[Mapping[str, str]],
+    tools: Sequence[Any] | None,
+    cause: Exception,
+    *,
+    is_public: bool,
+) -> str:
+    """Say which message the template refuses and why, without a word of any message."""
+    number = len(conversation)
+    for end in range(1, len(conversation)):
+        try:
+            _apply(tokenizer, conversation[:end], tools)
+        except Exception:  # noqa: BLE001  the question is only whether it raises
+            number = end
+            break
+    role = conversation[number - 1]["role"]
+    # A template's own words are fixed text, but it could quote content: then they are withheld.
+    reason = str(cause)
+    is_fixed = is_public and isinstance(cause, TemplateError)
+    is_quoting = any(message["content"] and message["content"] in reason for message in conversation)
+    words = f" It says: {reason[:200]!r}." if is_fixed and reason and not is_quoting else ""
+    return (
+        f"The model's chat template refuses message {number} of {len(conversation)} (role {role!r})."
+        f"{words} Templates often want the system message first and only once, and user and "
+        "assistant to alternate: move, merge or re-role that message, or set `tokenizer.chat_template`."
+    )
+
+
+def _encode(tokenizer: Tokenizer, prompt: str) -> tuple[int, ...]:
+    """Tokenise a rendered prompt; the template has already put every special token where it belongs."""
+    try:
+        ids = tuple(int(i) for i in tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    except Exception:  # noqa: BLE001  a tokenizer's error may quote the prompt
+        ids = ()
+        failed = True
+    else:
+        failed = False
+    if failed:
+        raise ViewError("The tokenizer cannot read the prompt. Check the text for unusual characters.")
+    if not ids:
+        raise ViewError("The prompt is empty after tokenisation. Give a message with text.")
+    return ids

@@ -1,0 +1,3 @@
+"""dpfusion for LlamaIndex: a thin translator between LlamaIndex's interfaces and :mod:`dpfusion_core`."""
+
+__all__: list[str] = []

@@ -1,0 +1,241 @@
+"""The floors: each part of ``dpfusion_core`` imports only from floors below its own. Imports stay light."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "core" / "dpfusion_core"
+
+# Every part of the package and its floor. A new module or subpackage must be given its floor here.
+FLOORS = {
+    "errors": 0,
+    "messages": 0,
+    "_validate": 0,
+    "privacy": 1,
+    "sampling": 1,
+    "views": 2,
+    "backends": 2,
+    "detokenizer": 2,
+    "tagging": 2,
+    "ledger": 2,
+    "decoding": 3,
+    "engine": 4,
+    "dpfusion": 5,
+    "privatize": 5,
+    "audit": 5,
+    "cli": 6,
+}
+
+# Imports within a floor: (importer, imported) and why it does no harm.
+BESIDE = {
+    ("messages", "errors"),  # the exception tree is the lowest of all, it imports nothing
+    ("_validate", "errors"),  # likewise
+    ("backends", "views"),  # the protocol of a backend names the tokenizer protocol that views are built with
+}
+
+# Who may know of the embedded model: the command that shows it, and the backends that find it by name.
+USERS_OF_DEMO = {"backends", "cli"}
+
+# Scripts that measure and train the embedded model; nothing imports them but each other.
+DEMO_SCRIPTS = {"demo/evaluate.py", "demo/train.py"}
+
+# What privacy/, the pure mathematics, may import beside the standard library.
+MATHEMATICS = {"torch", "numpy"}
+
+# What only loads when it is first used, and so never at the top of a module (type checking aside).
+LAZY = {
+    "accelerate",
+    "httpx",
+    "langchain",
+    "langchain_core",
+    "langgraph",
+    "llama_index",
+    "presidio_analyzer",
+    "psycopg",
+    "sqlalchemy",
+    "transformers",
+}
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(path: Path) -> list[tuple[str, int]]:
+    """Return the absolute names that a file imports anywhere, even in functions, with their lines."""
+    package = _module(path) if path.name == "__init__.py" else _module(path).rpartition(".")[0]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            if base == "dpfusion_core":  # `from dpfusion_core import x`: x is a part of the package
+                found += [(f"{base}.{alias.name}", node.lineno) for alias in node.names]
+            else:
+                found.append((base, node.lineno))
+    return found
+
+
+def _part(module: str) -> str | None:
+    """Return the part of the package that a module belongs to; None for other packages."""
+    names = module.split(".")
+    if names[0] != "dpfusion_core":
+        return None
+    return names[1] if len(names) > 1 else ""
+
+
+def _sources(*parts: str) -> list[Path]:
+    files = (p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py")
+    return [p for p in files if not parts or _part(_module(p)) in parts]
+
+
+def _breach(importer: str, imported: str) -> str | None:
+    """Say what is wrong with an import from one part of the package of another, or None."""
+    if importer == imported:
+        return None
+    if imported == "":
+        return "imports the package itself, whose __init__ is above every floor"
+    if imported == "demo":
+        return None if importer in USERS_OF_DEMO else "only the command line and the backends may import demo"
+    if imported not in FLOORS:
+        return f"imports {imported}, which is on no floor"
+    if FLOORS[imported] < FLOORS[importer] or (importer, imported) in BESIDE:
+        return None
+    return f"imports {imported} of floor {FLOORS[imported]} from floor {FLOORS[importer]}"
+
+
+def _id(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def _run(code: str) -> str:
+    """Run code in a new interpreter that sees the working tree, and return what it wrote."""
+    path = f"import sys; sys.path[:0] = [{str(PACKAGE.parent)!r}, {str(ROOT)!r}]; "
+    done = subprocess.run(
+        [sys.executable, "-c", path + code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_part_has_a_floor() -> None:
+    parts = {_part(_module(path)) for path in _sources()}
+    assert parts - FLOORS.keys() - {"demo"} == set()
+
+
+@pytest.mark.parametrize("path", _sources(*FLOORS), ids=_id)
+def test_imports_only_from_floors_below(path: Path) -> None:
+    importer = _part(_module(path))
+    assert importer is not None
+    breaches = []
+    for module, line in _imported(path):
+        imported = _part(module)
+        breach = None if imported is None else _breach(importer, imported)
+        if breach:
+            breaches.append(f"line {line}: {breach}")
+    assert not breaches, breaches
+
+
+@pytest.mark.parametrize("path", _sources("demo"), ids=_id)
+def test_demo_imports_nothing_of_the_engine(path: Path) -> None:
+    if _id(path) in DEMO_SCRIPTS:
+        return
+    parts = {_part(module) for module, _ in _imported(path)}
+    assert parts - {None, "demo", "errors", "messages"} == set()
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_id)
+def test_demo_scripts_are_imported_by_scripts_alone(path: Path) -> None:
+    if _id(path) in DEMO_SCRIPTS:
+        return
+    scripts = {f"dpfusion_core.{name.removesuffix('.py').replace('/', '.')}" for name in DEMO_SCRIPTS}
+    assert not scripts & {module for module, _ in _imported(path)}
+
+
+@pytest.mark.parametrize("path", _sources("privacy"), ids=_id)
+def test_privacy_is_mathematics_alone(path: Path) -> None:
+    allowed = sys.stdlib_module_names | MATHEMATICS | {"dpfusion_core"}
+    assert {module.split(".")[0] for module, _ in _imported(path)} - allowed == set()
+    parts = {_part(module) for module, _ in _imported(path)}
+    assert parts - {None, "privacy", "errors", "_validate"} == set()
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_id)
+def test_engine_knows_nothing_of_the_integrations(path: Path) -> None:
+    integrations = {"langchain", "langchain_core", "langgraph", "llama_index"}
+    integrations |= {"langchain_dpfusion", "llamaindex_dpfusion"}
+    assert {module.split(".")[0] for module, _ in _imported(path)} & integrations == set()
+
+
+@pytest.mark.parametrize("source", ["core", "tests"])
+def test_plain_folders_stay_plain(source: str) -> None:
+    """With an ``__init__.py`` they would become packages that collide with other people's."""
+    assert not (ROOT / source / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("package", ["dpfusion_core", "dpfusion_core.privacy", "dpfusion_core.cli"])
+def test_import_is_light(package: str) -> None:
+    written = _run(f"import {package}; print(*sorted(m for m in sys.modules if '.' not in m))")
+    assert set(written.split()) & LAZY == set()
+
+
+def test_public_names_are_sorted_and_resolve() -> None:
+    package = importlib.import_module("dpfusion_core")
+    assert package.__all__ == sorted(package.__all__)
+    assert len(package.__all__) == len(set(package.__all__))
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+@pytest.mark.parametrize("package", ["langchain_dpfusion", "llamaindex_dpfusion"])
+def test_public_names_of_the_integrations_are_sorted(package: str) -> None:
+    """Read, not imported: the integrations need their extras."""
+    tree = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8"))
+    assigned = {}
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            assigned[node.target.id] = node.value
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            assigned[node.targets[0].id] = node.value
+    names = ast.literal_eval(assigned["__all__"])
+    assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize(
+    "importer, imported",
+    [("privacy", "engine"), ("views", "backends"), ("engine", "engine2"), ("ledger", "demo"), ("engine", "")],
+)
+def test_a_breach_of_the_floors_is_found(importer: str, imported: str) -> None:
+    assert _breach(importer, imported)
+
+
+@pytest.mark.parametrize(
+    "line, module",
+    [
+        ("import dpfusion_core.engine", "dpfusion_core.engine"),
+        ("from dpfusion_core import engine", "dpfusion_core.engine"),
+        ("from dpfusion_core.engine import FusionEngine", "dpfusion_core.engine"),
+        ("from .. import engine", "dpfusion_core.engine"),
+        ("from ..engine import FusionEngine", "dpfusion_core.engine"),
+        ("from .loss import token_loss", "dpfusion_core.privacy.loss"),
+        ("def f():\n    import dpfusion_core.engine", "dpfusion_core.engine"),
+    ],
+)
+def test_every_way_to_import_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, module: str
+) -> None:
+    package = tmp_path / "dpfusion_core"
+    (package / "privacy").mkdir(parents=True)
+    file = package / "privacy" / "example.py"
+    file.write_text(line, encoding="utf-8")
+    monkeypatch.setitem(globals(), "PACKAGE", package)
+    assert module in {name for name, _ in _imported(file)}
