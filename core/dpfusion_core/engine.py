@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -238,11 +238,12 @@ class FusionEngine:
     ) -> GenerationResult:
         """Answer a conversation without blocking the event loop; see :meth:`generate`."""
         request = await asyncio.to_thread(self._prepare, messages, options)
-        return _collect([chunk async for chunk in _in_threads(self._run(request))], request)
+        async with aclosing(_in_threads(self._run(request))) as chunks:
+            return _collect([chunk async for chunk in chunks], request)
 
     async def astream(
         self, messages: Sequence[Message] | Views, **options: Unpack[GenerationOptions]
-    ) -> AsyncIterator[Chunk]:
+    ) -> AsyncGenerator[Chunk, None]:
         """Answer piece by piece without blocking the event loop; see :meth:`stream`.
 
         Cancelling the consumer ends the generation once the token in progress is done.
@@ -251,8 +252,9 @@ class FusionEngine:
             The pieces; the last one holds the guarantee.
         """
         request = await asyncio.to_thread(self._prepare, messages, options)
-        async for chunk in _in_threads(self._run(request)):
-            yield chunk
+        async with aclosing(_in_threads(self._run(request))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _prepare(self, messages: Sequence[Message] | Views, options: GenerationOptions) -> _Request:
         """Check everything that can be checked before the model computes."""
@@ -391,7 +393,7 @@ def _collect(chunks: Sequence[Chunk], request: _Request) -> GenerationResult:
     )
 
 
-async def _in_threads(chunks: Generator[Chunk, None, None]) -> AsyncIterator[Chunk]:
+async def _in_threads(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Chunk, None]:
     """Advance an iterator in worker threads; close it when the consumer leaves, however it leaves."""
     step: asyncio.Future[Chunk | None] | None = None
     try:

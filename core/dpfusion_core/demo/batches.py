@@ -10,7 +10,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from dpfusion_core.demo.tasks import CLOSE, OPEN, Turn, conversation
+from dpfusion_core.demo.chats import CLOSE, OPEN, Turn
+from dpfusion_core.demo.tasks import conversation
 from dpfusion_core.demo.tokenizer import END, START
 from dpfusion_core.demo.values import ValueMaker
 
@@ -34,10 +35,10 @@ def render(turns: Sequence[Turn]) -> tuple[str, list[tuple[int, int]], list[tupl
         text += f"{START}{turn.role}\n"
         start = len(text) + turn.silent
         for part in re.split(f"({OPEN}[^{CLOSE}]*{CLOSE})", turn.text):
+            shown = part.strip(OPEN + CLOSE)
             if part.startswith(OPEN):
-                values.append((len(text), len(text) + len(part) - 2))
-                part = part[1:-1]
-            text += part
+                values.append((len(text), len(text) + len(shown)))
+            text += shown
         text += END
         if turn.role == "assistant":
             learn.append((start, len(text)))

@@ -50,7 +50,7 @@ Do not use it for any real document or decision.
 
 | | |
 | --- | --- |
-| architecture | `LlamaForCausalLM`, {layers} layers, width {width}, {heads} heads, biases in attention, tied embeddings |
+| architecture | `LlamaForCausalLM`, {layers} layers, width {width}, {heads} heads, attention biases, tied embeddings |
 | parameters | {parameters:,} |
 | weights | bfloat16, {size:.1f} MB |
 | tokenizer | byte-level BPE, {vocab} tokens, single digits, `____` as one token |

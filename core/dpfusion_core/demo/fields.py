@@ -291,7 +291,7 @@ _HEADS = {
     "id": "number code reference key ID badge licence permit ticket passport plate barcode",
     "amount": "fee cost price budget rent bonus premium deposit refund tax discount allowance payment loan debt",
     "date": "date deadline appointment visit meeting inspection delivery renewal exam test",
-    "name": "contact doctor manager assistant agent owner guardian referee neighbour sister brother teacher tutor driver",
+    "name": "contact doctor manager assistant agent owner guardian referee neighbour sister brother tutor driver",
     "word": "password model brand hobby language colour pet team band project nickname course street dish sport",
     "number": "count level score weight height age rate size total share distance grade limit duration dose",
     "city": "branch office birthplace destination region venue hospital court village district school",
@@ -316,8 +316,7 @@ def invented_field(rng: random.Random, maker: ValueMaker) -> Field:
     """
     kind = rng.choice(tuple(_HEADS))
     head, u = rng.choice(_HEADS[kind].split()), rng.random()
-    if u < 0.65:
-        noun = f"{rng.choice(_QUALITIES)} {head}"
-    else:
-        noun = head if u < 0.85 else f"{maker.syllables()} {head}"
+    noun = head
+    if u < 0.8:
+        noun = f"{rng.choice(_QUALITIES) if u < 0.65 else maker.syllables()} {head}"
     return Field(f"other:{noun}", kind, (noun,))

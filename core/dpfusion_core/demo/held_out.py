@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dpfusion_core.demo import PLACEHOLDER, tasks
+from dpfusion_core.demo import PLACEHOLDER, chats, tasks
 from dpfusion_core.demo import phrasing as ph
-from dpfusion_core.demo.records import Case, Fact, make_case
+from dpfusion_core.demo.cases import Case, Fact
+from dpfusion_core.demo.records import make_case
 from dpfusion_core.demo.values import ValueMaker
 
 FIELDS = ("name", "birth", "city", "employer", "amount", "id", "date", "diagnosis", "charge", "product", "phone",
@@ -79,12 +80,12 @@ def _case_with(rng: random.Random, kind: str, low: int = 2, high: int = 7) -> tu
             return case, ph.pick(rng, found)
 
 
-def _messages(turns: list[tasks.Turn]) -> tuple[dict[str, str], ...]:
+def _messages(turns: list[chats.Turn]) -> tuple[dict[str, str], ...]:
     return tuple({"role": t.role, "content": t.clean} for t in turns)
 
 
 def _layout(rng: random.Random, text: str, request: str) -> tuple[dict[str, str], ...]:
-    return _messages(tasks.converse(rng, text, [(request, "")])[:-1])
+    return _messages(chats.converse(rng, text, [(request, "")])[:-1])
 
 
 def held_out_records(n: int, seed: int) -> list[Record]:
@@ -132,7 +133,7 @@ def several_records(n: int, seed: int) -> Iterator[Probe]:
     for i in range(n):
         count = 2 + i % 3
         cases = tasks.several_cases(rng, _maker(rng), count)
-        before, context, numbered = tasks.number_cases(rng, [c.text() for c in cases])
+        before, context, numbered = chats.number_cases(rng, [c.text() for c in cases])
         _, item = tasks.ask_one_of(rng, cases, numbered)
         facts = tuple(f for c in cases for f in c.facts)
         last = (*_messages(before), {"role": "user", "content": item.question})
@@ -180,4 +181,4 @@ def extractions(n: int, seed: int) -> Iterator[Probe]:
 
 
 def _clean(text: str) -> str:
-    return text.replace(tasks.OPEN, "").replace(tasks.CLOSE, "")
+    return text.replace(chats.OPEN, "").replace(chats.CLOSE, "")

@@ -11,7 +11,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from dpfusion_core.demo import PLACEHOLDER
-from dpfusion_core.demo.tasks import CLOSE, OPEN, conversation
+from dpfusion_core.demo.chats import CLOSE, OPEN
+from dpfusion_core.demo.tasks import conversation
 from dpfusion_core.demo.values import KINDS, ValueMaker
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -26,7 +27,8 @@ CHAT_TEMPLATE = """\
     {%- for tool in tools %}
         {{- '\\n' + (tool | tojson) }}
     {%- endfor %}
-    {{- '\\n</tools>\\n\\nTo call one, answer with <tool_call>{"name": NAME, "arguments": ARGUMENTS}</tool_call><|im_end|>\\n' }}
+    {{- '\\n</tools>\\n\\nTo call one, answer with' }}
+    {{- ' <tool_call>{"name": NAME, "arguments": ARGUMENTS}</tool_call><|im_end|>\\n' }}
 {%- endif %}
 {%- for message in messages %}
     {%- if not (tools and loop.first and message['role'] == 'system') %}

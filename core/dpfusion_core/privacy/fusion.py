@@ -96,7 +96,7 @@ class MixtureRule:
         self._surcharge = 0.0
         if mixing_loss is not None:
             self._surcharge = _validate.non_negative(mixing_loss, "mixing_loss")
-            lambda_max = -math.expm1(-self._surcharge)
+            lambda_max = math.nextafter(-math.expm1(-self._surcharge), 0.0)  # rounded down
         self._search = MixingWeightSearch(order, lambda_max)
 
     def fuse(self, public: Tensor, private: Tensor, bounds: Tensor) -> Fused:

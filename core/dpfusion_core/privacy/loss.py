@@ -37,6 +37,8 @@ def token_loss(divergence: float | Tensor, num_units: int, order: float) -> floa
         0.005038
     """
     _check(num_units, order)
+    if num_units == 1:
+        return divergence
     d = torch.as_tensor(divergence, dtype=torch.float64)
     x = (order - 1.0) * d
     # log((N-1)/N + e^x/N): the first form keeps the digits of a small x, the second a large x.
@@ -73,6 +75,8 @@ def token_bound(loss: float | Tensor, num_units: int, order: float) -> float | T
         0.02
     """
     _check(num_units, order)
+    if num_units == 1:
+        return loss
     c = torch.as_tensor(loss, dtype=torch.float64)
     x = (order - 1.0) * c
     small = torch.log1p(num_units * torch.expm1(x.clamp(max=30.0)))

@@ -77,10 +77,13 @@ class MixingWeightSearch:
         singular = (log_p > -torch.inf).logical_and_(log_q == -torch.inf).any(dim=-1)  # q = 0 < p
         # Tokens outside both supports, and those of a singular row, get the ratio 1 and drop out.
         log_ratio.nan_to_num_(nan=0.0, posinf=0.0, neginf=-torch.inf)
+        # Log-softmax of a long row leaves a sum that is off 1 by up to 1e-12.
+        drift = torch.exp(log_p, out=self._fine.scratch).sum(dim=-1) - log_q.exp().sum(dim=-1)  # [units]
         start = torch.full_like(bounds, self._lambda_max)
-        self._coarse.load(*_cells(log_q, log_ratio, self._fine.scratch))
-        start, _ = self._search(self._coarse, start, log_target, tolerance)
-        self._fine.load(log_q, log_ratio)
+        if log_ratio.shape[-1] > 2 * _CELLS:
+            self._coarse.load(*_cells(log_q, log_ratio, self._fine.scratch))
+            start, _ = self._search(self._coarse, start, log_target, tolerance)
+        self._fine.load(log_q, log_ratio, drift)
         found, log_excess = self._search(self._fine, start, log_target, tolerance)
         # D = log(1 + excess) / (a-1), the rounding error of the excess counted as a loss.
         excess = torch.logaddexp(log_excess, torch.full_like(log_excess, _ROUNDING).log())
@@ -160,8 +163,11 @@ class _Moments:
             self._buffers = tuple(torch.empty_like(like) for _ in range(5))
         return self._buffers[0]
 
-    def load(self, log_q: Tensor, log_ratio: Tensor) -> None:
-        """Take ``log q`` ``[vocab]`` or ``[units, vocab]`` and the finite ``log p/q``, which is overwritten."""
+    def load(self, log_q: Tensor, log_ratio: Tensor, drift: Tensor | float = 0.0) -> None:
+        """Take ``log q`` ``[vocab]`` or ``[units, vocab]`` and the finite ``log p/q``, which is overwritten.
+
+        ``drift`` is the rounding error ``sum p - sum q``; its first-order effect is taken out again.
+        """
         self.reserve(log_ratio)
         # e^700 is the largest ratio kept as a number; what lies above is added to its logarithm.
         surplus = torch.sub(log_ratio, 700.0, out=self._buffers[1])
@@ -169,6 +175,7 @@ class _Moments:
         self._change = torch.expm1(log_ratio.clamp_(max=700.0), out=self._buffers[0])  # p/q - 1
         self._log_q = log_q
         self._q_sum = log_q.exp().sum(dim=-1)  # 1 but for rounding
+        self._drift = drift
 
     def log_excess(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``log(exp((a-1) D) - 1)`` of the larger direction and its slope in ``log lambda``."""
@@ -177,13 +184,14 @@ class _Moments:
         torch.log1p(share, out=log_ratio).add_(self._surplus)  # log m/q
         share.div_(torch.add(share, 1.0, out=scratch))  # d log(m/q) / d log lambda
         share.clamp_(min=-1e300)  # p = 0 at lambda = 1: the term is 0, and 0 times this is 0
-        forward = self._one_direction(log_ratio, share, scratch, self._exponents[0])
-        reverse = self._one_direction(log_ratio, share, scratch, self._exponents[1])
+        drift = value * self._drift  # of the mixture [units]
+        forward = self._one_direction(log_ratio, share, scratch, drift, self._exponents[0])
+        reverse = self._one_direction(log_ratio, share, scratch, drift, self._exponents[1])
         larger = forward[0] >= reverse[0]
         return torch.where(larger, forward[0], reverse[0]), torch.where(larger, forward[1], reverse[1])
 
     def _one_direction(
-        self, log_ratio: Tensor, share: Tensor, scratch: Tensor, exponent: float
+        self, log_ratio: Tensor, share: Tensor, scratch: Tensor, drift: Tensor, exponent: float
     ) -> tuple[Tensor, Tensor]:
         terms = torch.mul(log_ratio, exponent, out=scratch).add_(self._log_q)  # [units, vocab]
         peak = terms.amax(dim=-1).clamp(min=0.0)  # [units]
@@ -191,7 +199,8 @@ class _Moments:
         scaled_sum = terms.sum(dim=-1)
         scaled_slope = exponent * _dot(terms, share)
         log_sum = peak + scaled_sum.log()
-        excess = (peak.exp() * scaled_sum - self._q_sum).clamp(min=1e-300)
+        one = self._q_sum + exponent * drift  # 1 but for rounding: what identical rows would give
+        excess = (peak.exp() * scaled_sum - one).clamp(min=1e-300)
         small_slope = peak.exp() * scaled_slope / excess
         # Below the rounding error the slope is noise; NaN makes the search halve its bracket.
         small_slope = torch.where(excess > _ROUNDING, small_slope, torch.nan)

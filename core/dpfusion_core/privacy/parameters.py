@@ -68,4 +68,4 @@ class PrivacyParameters:
     @property
     def lambda_max(self) -> float:
         """Upper limit of the mixing weights: 1 for zero-out, ``1 - e^(-c_inf)`` for replace."""
-        return 1.0 if self.neighbours == "zero-out" else -math.expm1(-self.surcharge)
+        return 1.0 if self.neighbours == "zero-out" else math.nextafter(-math.expm1(-self.surcharge), 0.0)

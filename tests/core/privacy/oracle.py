@@ -1,4 +1,4 @@
-"""Slow and certain answers: 60-digit arithmetic and enumeration of every response of a toy model."""
+"""Slow and certain answers: 50-digit arithmetic and enumeration of every response of a toy model."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from dpfusion_core.privacy import FusionRule
 
 mp = mpmath.MPContext()
-mp.dps = 60
+mp.dps = 50
 
 Prefix = tuple[int, ...]
 NextToken = Callable[[Prefix], Tensor]
@@ -21,7 +21,7 @@ Responses = Mapping[Prefix, float]
 
 
 class ExactPair:
-    """A public and a private row, normalised in 60 digits; equal tokens are counted, not repeated."""
+    """A public and a private row, normalised in 50 digits; equal tokens are counted, not repeated."""
 
     def __init__(self, log_q: Tensor, log_p: Tensor) -> None:
         rows, counts = np.unique(torch.stack([log_q, log_p], dim=-1).numpy(), axis=0, return_counts=True)
@@ -48,6 +48,11 @@ class ExactPair:
     def reverse(self, order: float, weight: float = 1.0) -> Any:
         """Return ``D_a(q ‖ m)``."""
         return self._moment(1 - mp.mpf(order), weight) / (mp.mpf(order) - 1)
+
+    def public_surprise(self, weight: float) -> Any:
+        """Return ``D_inf(q ‖ m)``."""
+        w = mp.mpf(weight)
+        return max(mp.log(q / ((1 - w) * q + w * p)) if w < 1 or p else mp.inf for _, q, p in self._tokens)
 
     def _moment(self, exponent: Any, weight: float) -> Any:
         total, w = mp.zero, mp.mpf(weight)
@@ -88,8 +93,10 @@ def token_bound(loss: float, num_units: int, order: float) -> Any:
 
 
 def rdp_to_epsilon(loss: float, order: float, delta: float) -> Any:
-    """Return formula (4)."""
+    """Return formula (4), or 0 where the total variation distance itself is below delta."""
     a = mp.mpf(order)
+    if mp.mpf(delta) ** 2 > -mp.expm1(-loss):
+        return mp.zero
     return max(mp.zero, loss + mp.log(1 - 1 / a) - mp.log(delta * a) / (a - 1))
 
 

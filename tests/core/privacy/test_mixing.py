@@ -1,4 +1,4 @@
-"""The weight of THEORY section 2: never beyond the bound, never lazy, checked in 60 digits."""
+"""The weight of THEORY section 2: never beyond the bound, never lazy, checked in 50 digits."""
 
 import math
 
@@ -43,7 +43,7 @@ def search_one(log_q: Tensor, log_p: Tensor, bound: float, order: float, cap: fl
 def assert_safe_and_not_lazy(
     log_q: Tensor, log_p: Tensor, weight: float, bound: float, order: float, cap: float = 1.0
 ) -> None:
-    """Check one weight against the specification, in 60 digits."""
+    """Check one weight against the specification, in 50 digits."""
     exact = ExactPair(log_q, log_p)
     assert 0.0 <= weight <= cap
     if exact.singular:
@@ -51,20 +51,26 @@ def assert_safe_and_not_lazy(
         return
     assert exact.divergence(order, weight) <= bound, "beyond the bound"
     if weight < cap * (1.0 - 1e-6):
-        assert exact.divergence(order, max(weight * (1.0 + 1e-6), SMALLEST)) > bound, "lazy"
+        larger = max(weight * (1.0 + 1e-6), SMALLEST)
+        assert exact.forward(order, larger) > bound or exact.reverse(order, larger) > bound, "lazy"
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_seeded_sweep_is_safe_and_not_lazy(order: float) -> None:
-    """8,000 pairs, 1,000 for each order."""
+    """8,000 pairs, 1,000 for each order, five to a call."""
     rng = np.random.default_rng([20, int(100 * order)])
     search = MixingWeightSearch(order)
-    for _ in range(1000):
+    for _ in range(200):
         log_q, log_p = random_pair(rng)
-        bound = order * random_beta(rng)
-        weights, divergences = search(log_q, log_p[None], torch.tensor([bound], dtype=torch.float64))
-        assert_safe_and_not_lazy(log_q, log_p, weights.item(), bound, order)
-        assert divergences.item() <= bound
+        others = rng.uniform(-1, 1, (4, len(log_q))) * 10.0 ** rng.uniform(-2, 2.5, (4, 1))
+        rows_p = torch.cat([log_p[None], torch.from_numpy(others)]).masked_fill_(log_q == -INF, -INF)
+        rows_p[0] = log_p
+        rows_p = rows_p.log_softmax(dim=-1)
+        bounds = order * torch.tensor([random_beta(rng) for _ in rows_p], dtype=torch.float64)
+        weights, divergences = search(log_q, rows_p, bounds)
+        assert bool((divergences <= bounds).all())
+        for row, weight, bound in zip(rows_p, weights.tolist(), bounds.tolist(), strict=True):
+            assert_safe_and_not_lazy(log_q, row, weight, bound, order)
 
 
 @settings(SETTINGS, max_examples=1500)
@@ -184,7 +190,7 @@ def test_batched_units_equal_single_ones(
     bounds = order * beta * torch.tensor(factors, dtype=torch.float64)
     together = largest_mixing_weight(log_q, log_p, bounds, order)
     alone = [search_one(log_q, row, bound.item(), order) for row, bound in zip(log_p, bounds, strict=True)]
-    torch.testing.assert_close(together, torch.tensor(alone).double(), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(together, torch.tensor(alone, dtype=torch.float64), rtol=1e-6, atol=0.0)
 
 
 @pytest.mark.parametrize("order", [1.01, 2.0, 256.0])
@@ -234,7 +240,7 @@ def test_no_value_is_read_on_an_accelerator() -> None:
 def test_answer_without_early_stop_is_the_same(order: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """An accelerator runs every step of the search; those after the last needed one change nothing."""
     rng = np.random.default_rng(5)
-    cases = [(*random_pair(rng), order * random_beta(rng)) for _ in range(60)]
+    cases = [(*random_pair(rng), order * random_beta(rng)) for _ in range(20)]
     stopped = [search_one(log_q, log_p, bound, order) for log_q, log_p, bound in cases]
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: False)
     assert [search_one(log_q, log_p, bound, order) for log_q, log_p, bound in cases] == stopped
@@ -259,7 +265,7 @@ def test_bad_order_is_refused(order: float) -> None:
         MixingWeightSearch(order)
 
 
-@pytest.mark.parametrize("cap", [0.0, -0.1, 1.1, math.nan])
+@pytest.mark.parametrize("cap", [-0.1, 1.1, math.nan])
 def test_bad_cap_is_refused(cap: float) -> None:
     """A cap is a weight."""
     with pytest.raises(PrivacyParameterError, match="lambda_max"):

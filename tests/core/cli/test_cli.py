@@ -1,0 +1,70 @@
+"""The command line, as a user calls it."""
+
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from dpfusion_core.cli import app, main
+from dpfusion_core.cli.demo import SECRETS, run_demo
+from dpfusion_core.cli.doctor import run_doctor
+from dpfusion_core.errors import BackendError
+
+
+def test_demo_shows_both_views_four_answers_and_the_numbers() -> None:
+    console = Console(record=True, width=160)
+    run_demo(console, "dpfusion-tiny", None, max_tokens=16)
+    text = console.export_text()
+    for title in ("Private view", "Public view", "Plain model", "Redacted only", "strict", "loose"):
+        assert title in text
+    assert "No protection" in text
+    assert text.count("delta = 1e-05") == 2
+    assert "epsilon = 10.45" in text  # 16 tokens at alpha=2, beta=0.01
+    views = text.split("Question")[0]
+    assert all(views.count(secret) == 1 for secret in SECRETS)
+
+
+def test_doctor_is_content_with_this_installation() -> None:
+    console = Console(record=True, width=160)
+    assert run_doctor(console)
+    text = console.export_text()
+    assert all(word in text for word in ("torch", "dpfusion-tiny", "CPU", "Everything needed is there"))
+
+
+def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dpfusion_core.cli.doctor._version", lambda package: None)
+    console = Console(record=True, width=160)
+    assert not run_doctor(console)
+    assert "pip install dpfusion" in console.export_text()
+
+
+def test_errors_are_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dpfusion", "demo", "--model", "/no/such/folder"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    captured = capsys.readouterr()
+    assert BackendError.__name__ in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["doctor", "--help"], ["--version"]])
+def test_help_and_version(arguments: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0
+    assert result.output.strip()
+
+
+def test_help_does_not_load_transformers() -> None:
+    code = (
+        "import sys, dpfusion_core.cli as cli\n"
+        "try:\n    cli.app(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "sys.exit('transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,180 @@
+"""THEORY section 9.1: every response of a toy model is enumerated, and no pair of neighbours diverges by
+more than the accountant says."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dpfusion_core.privacy import FixedAccountant, MixtureRule, Neighbours, PrivacyParameters
+from tests.core.privacy.oracle import (
+    NextToken,
+    Prefix,
+    Responses,
+    exact_delta,
+    response_divergence,
+    responses,
+)
+
+ROUNDING = 1 + 1e-9
+
+
+def constant(*probabilities: float) -> NextToken:
+    """Return a view whose next token does not depend on the prefix."""
+    row = torch.tensor(probabilities, dtype=torch.float64).log()
+    return lambda prefix: row
+
+
+def table(
+    seed: int, vocab: int, scale: float, base: NextToken | None = None, zeros: bool = False
+) -> NextToken:
+    """Return a view with random rows, near ``base`` if given; with ``zeros`` one token is impossible."""
+
+    @functools.cache
+    def next_token(prefix: Prefix) -> Tensor:
+        rng = np.random.default_rng([seed, len(prefix), *prefix])
+        logits = torch.from_numpy(scale * rng.normal(size=vocab))
+        logits = logits if base is None else logits + base(prefix)
+        if zeros:
+            logits[int(rng.integers(vocab))] = -math.inf
+        return logits.log_softmax(dim=-1)
+
+    return next_token
+
+
+class Setting:
+    """Parameters, their accountant, and the responses of the toy model under them."""
+
+    def __init__(
+        self, parameters: PrivacyParameters, units: int, max_tokens: int, eos: int | None = 0
+    ) -> None:
+        self.parameters, self.max_tokens, self._eos = parameters, max_tokens, eos
+        self.accountant = FixedAccountant(parameters, units, max_tokens)
+
+    def responses(self, public: NextToken, private: list[NextToken]) -> Responses:
+        rule = MixtureRule(self.parameters.alpha, self.parameters.surcharge or None)
+        return responses(public, private, rule, self.accountant.bounds(), self.max_tokens, self._eos)
+
+    def limit(self, order: float) -> float:
+        return self.max_tokens * self.accountant.loss_at(order)
+
+    def assert_covers(self, first: Responses, second: Responses) -> None:
+        """Check the loss at several orders and the printed epsilon."""
+        alpha = self.parameters.alpha
+        for order in (1 + (alpha - 1) / 16, 1 + (alpha - 1) / 2, alpha):
+            assert response_divergence(first, second, order) <= self.limit(order) * ROUNDING
+        guarantee = self.accountant.guarantee(private=True)
+        assert exact_delta(first, second, guarantee.epsilon) <= guarantee.delta
+
+
+def neighbours_of(
+    public: NextToken, private: list[NextToken], unit: int, relation: Neighbours, vocab: int
+) -> list[list[NextToken]]:
+    """Return the private views after a change of one unit."""
+    others = [public]
+    if relation == "replace":
+        others += [table(90 + unit, vocab, 3.0), table(91 + unit, vocab, 1.0, public, zeros=True)]
+    return [[*private[:unit], other, *private[unit + 1 :]] for other in others]
+
+
+@pytest.mark.parametrize("relation", ["zero-out", "replace"])
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize(
+    "alpha, beta, delta", [(1.5, 0.3, 0.2), (2.0, 0.02, 1e-5), (2.0, 1e-4, 0.05), (8.0, 0.05, 0.01)]
+)
+def test_no_neighbours_diverge_by_more_than_reported(
+    alpha: float, beta: float, delta: float, units: int, relation: Neighbours
+) -> None:
+    """Random tables of 3 tokens, one of them the end; views with impossible tokens among them."""
+    setting = Setting(PrivacyParameters(alpha, beta, delta, relation), units, max_tokens=3)
+    public = table(1, 3, 1.0)
+    private = [table(10, 3, 2.0), table(11, 3, 3.0, public, zeros=True), table(12, 3, 0.1, public)][:units]
+    whole = setting.responses(public, private)
+    assert math.fsum(whole.values()) == pytest.approx(1.0, abs=1e-12)
+    assert len(whole) == 1 + 2 + 4 * 3
+    for unit in range(units):
+        for changed in neighbours_of(public, private, unit, relation, 3):
+            setting.assert_covers(whole, setting.responses(public, changed))
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4])
+@pytest.mark.parametrize("alpha, beta", [(1.5, 0.3), (2.0, 0.02), (8.0, 0.05), (2.0, 1e-4)])
+@pytest.mark.parametrize(
+    "public, private",
+    [
+        (constant(1e-3, 0.999), constant(1.0, 0.0)),  # D(m ‖ q) is the larger
+        (constant(0.3, 0.7), constant(0.0, 1.0)),  # D(q ‖ m) is the larger
+        (constant(0.5, 0.2, 0.3), constant(0.0, 0.9, 0.1)),
+    ],
+    ids=["forward", "reverse", "mixed"],
+)
+def test_report_is_reached_for_one_unit(
+    public: NextToken, private: NextToken, alpha: float, beta: float, tokens: int
+) -> None:
+    """Two-sided: with one unit and nothing that ends early, the reported loss is the true one."""
+    setting = Setting(PrivacyParameters(alpha, beta), 1, tokens, eos=None)
+    whole, without = (setting.responses(public, [row]) for row in (private, public))
+    limit = setting.limit(alpha)
+    assert limit * (1 - 1e-5) <= response_divergence(whole, without, alpha) <= limit * ROUNDING
+    setting.assert_covers(whole, without)
+
+
+def test_end_of_sequence_on_the_first_token_is_paid_for() -> None:
+    """Whether the response is empty tells as much as any other token."""
+    setting = Setting(PrivacyParameters(2.0, 0.02), 1, max_tokens=1)
+    public = constant(1e-3, 0.999)
+    whole, without = setting.responses(public, [constant(1.0, 0.0)]), setting.responses(public, [public])
+    assert response_divergence(whole, without, 2.0) == pytest.approx(0.04, rel=1e-5)
+    setting.assert_covers(whole, without)
+
+
+RARE, COMMON = constant(1e-3, 0.999), constant(0.1, 0.9)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("public", [RARE, COMMON], ids=["rare", "common"])
+@pytest.mark.parametrize("mixing_loss", [None, 0.005, 0.5])
+@pytest.mark.parametrize("alpha, beta", [(2.0, 0.01), (8.0, 0.05)])
+def test_two_contents_with_the_same_public_view_stay_within_the_report(
+    alpha: float, beta: float, mixing_loss: float | None, public: NextToken, units: int
+) -> None:
+    """One content calls for the rare token, the other forbids it."""
+    parameters = PrivacyParameters(alpha, beta, neighbours="replace", mixing_loss=mixing_loss)
+    setting = Setting(parameters, units, max_tokens=3, eos=None)
+    calls, forbids = constant(1.0, 0.0), constant(0.0, 1.0)
+    rest = [table(30 + unit, 2, 1.0) for unit in range(units - 1)]
+    made = [setting.responses(public, [first, *rest]) for first in (calls, forbids, public)]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        setting.assert_covers(made[first], made[second])
+
+
+def test_without_the_cap_replace_neighbours_are_far_apart() -> None:
+    """The example of THEORY section 3: both contents obey the bound 0.02, and D_2 is 0.5."""
+    parameters = PrivacyParameters(2.0, 0.01, neighbours="replace")
+    accountant = FixedAccountant(parameters, 1, 1)
+    contents = constant(1.0, 0.0), constant(0.0, 1.0)
+    for mixing_loss, low, high in ((None, 0.3, 10.0), (parameters.surcharge, 0.02, 0.04)):
+        rule = MixtureRule(2.0, mixing_loss)
+        pair = [responses(RARE, [row], rule, accountant.bounds(), 1) for row in contents]
+        assert low < response_divergence(*pair, 2.0) <= high
+
+
+def test_replace_neighbours_diverge_by_more_than_the_bound_alone() -> None:
+    """So the surcharge is needed: without it the report would be wrong by a factor of 4."""
+    setting = Setting(PrivacyParameters(2.0, 0.01, neighbours="replace", mixing_loss=0.5), 1, 3, eos=None)
+    whole, other = (setting.responses(COMMON, [row]) for row in (constant(1.0, 0.0), constant(0.0, 1.0)))
+    assert 4 * (3 * 0.02) < response_divergence(whole, other, 2.0) <= setting.limit(2.0)
+
+
+@pytest.mark.parametrize("alpha, beta, delta", [(8.0, 0.05, 0.05), (4.0, 0.1, 0.1), (32.0, 0.01, 0.02)])
+def test_printed_epsilon_covers_the_exact_delta(alpha: float, beta: float, delta: float) -> None:
+    """Two-sided: at a third of the printed epsilon the exact delta is beyond the promised one."""
+    setting = Setting(PrivacyParameters(alpha, beta, delta), 1, max_tokens=4, eos=None)
+    whole = setting.responses(constant(0.3, 0.7), [constant(0.0, 1.0)])
+    without = setting.responses(constant(0.3, 0.7), [constant(0.3, 0.7)])
+    epsilon = setting.accountant.guarantee(private=True).epsilon
+    assert epsilon > 0
+    assert exact_delta(whole, without, epsilon) <= delta < exact_delta(whole, without, epsilon / 3)

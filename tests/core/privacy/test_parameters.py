@@ -1,0 +1,69 @@
+"""Bad input is refused at the moment it is given, with the value quoted."""
+
+import math
+from typing import Any
+
+import pytest
+
+from dpfusion_core.errors import DPFusionError, PrivacyParameterError
+from dpfusion_core.privacy import FixedAccountant, PrivacyParameters
+from tests.core.privacy.oracle import mp
+
+GOOD: dict[str, Any] = {"alpha": 2.0, "beta": 0.02}
+
+BAD: list[tuple[str, Any]] = [
+    *(("alpha", value) for value in (1.0, 1, 0.99, 0.0, -2.0, math.inf, math.nan, True, "2", None)),
+    *(("beta", value) for value in (-1e-300, -1.0, math.inf, math.nan, True, "0.1", None)),
+    *(("delta", value) for value in (0.0, 0, 1.0, 1, -1e-5, 1.5, math.inf, math.nan, True, "1e-5", None)),
+    *(("neighbours", value) for value in ("add-remove", "", None, "Replace")),
+    *(("mixing_loss", value) for value in (0.0, -0.1, math.inf, math.nan, True, "0.1")),
+]
+
+
+@pytest.mark.parametrize("name, value", BAD)
+def test_bad_value_is_refused_and_quoted(name: str, value: Any) -> None:
+    arguments = GOOD | ({"neighbours": "replace"} if name == "mixing_loss" else {}) | {name: value}
+    with pytest.raises(PrivacyParameterError) as error:
+        PrivacyParameters(**arguments)
+    assert name in str(error.value)
+    assert repr(value) in str(error.value)
+    assert isinstance(error.value, ValueError)
+    assert isinstance(error.value, DPFusionError)
+
+
+@pytest.mark.parametrize("name", ["num_units", "max_tokens"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "3", None])
+def test_bad_count_is_refused_and_quoted(name: str, value: Any) -> None:
+    with pytest.raises(PrivacyParameterError, match=name) as error:
+        FixedAccountant(PrivacyParameters(**GOOD), **({"num_units": 1, "max_tokens": 1} | {name: value}))
+    assert repr(value) in str(error.value)
+
+
+def test_mixing_loss_needs_replace_neighbours() -> None:
+    with pytest.raises(PrivacyParameterError, match="replace"):
+        PrivacyParameters(2.0, 0.02, mixing_loss=0.1)
+
+
+@pytest.mark.parametrize("alpha, beta", [(1.01, 1e-6), (2.0, 0.0), (3, 1), (256.0, 10.0)])
+def test_bound_is_alpha_times_beta(alpha: float, beta: float) -> None:
+    assert PrivacyParameters(alpha, beta).bound == alpha * beta
+
+
+def test_zero_out_needs_no_cap_and_no_surcharge() -> None:
+    parameters = PrivacyParameters(**GOOD)
+    assert (parameters.neighbours, parameters.delta) == ("zero-out", 1e-5)
+    assert (parameters.lambda_max, parameters.surcharge) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("mixing_loss", [1e-9, 1e-3, 0.02, 1.0, 30.0, 40.0, None])
+def test_replace_caps_the_weight_at_the_surcharge(mixing_loss: float | None) -> None:
+    """THEORY (3), safe in exact arithmetic: ``-log(1 - lambda_max) <= c_inf``, and not by much less."""
+    parameters = PrivacyParameters(**GOOD, neighbours="replace", mixing_loss=mixing_loss)
+    assert parameters.surcharge == (0.04 if mixing_loss is None else mixing_loss)
+    assert -mp.log(1 - mp.mpf(parameters.lambda_max)) <= parameters.surcharge
+    assert parameters.lambda_max == pytest.approx(-math.expm1(-parameters.surcharge), rel=1e-12)
+
+
+def test_parameters_cannot_be_changed_after_the_check() -> None:
+    with pytest.raises(AttributeError):
+        PrivacyParameters(**GOOD).beta = 9.0  # type: ignore[misc]
