@@ -12,7 +12,6 @@ import torch
 from dpfusion_core import _validate
 from dpfusion_core.backends import Backend, TransformersBackend
 from dpfusion_core.decoding import Protection, Token, decode
-from dpfusion_core.detokenizer import Detokenizer, check_stop
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.messages import Message
 from dpfusion_core.privacy import (
@@ -24,6 +23,7 @@ from dpfusion_core.privacy import (
 )
 from dpfusion_core.privacy.accounting import nothing_private
 from dpfusion_core.sampling import LogitsProcessor, Sampling
+from dpfusion_core.tokenization import Detokenizer, check_stop
 from dpfusion_core.views import Placeholder, Views, build_views, fixed_placeholder
 
 FinishReason = Literal["stop", "length"]

@@ -7,12 +7,13 @@ template and tokenised on its own, so the public view is a function of the redac
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2 import TemplateError
 
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.tokenization import Tokenizer
 
 Placeholder = Callable[[Segment], str]
 """Maps a private segment to what stands in its place in a view that hides it."""
@@ -20,24 +21,6 @@ Placeholder = Callable[[Segment], str]
 _TEMPLATE_HINT = (
     "Set `tokenizer.chat_template`, or use a chat model: base models have no template for messages."
 )
-
-
-class Tokenizer(Protocol):
-    """What the library asks of a tokenizer; every ``transformers`` tokenizer fits."""
-
-    chat_template: Any
-
-    def apply_chat_template(self, conversation: Any, /, **kwargs: Any) -> Any:
-        """Render messages as a prompt."""
-        ...
-
-    def __call__(self, text: Any, /, **kwargs: Any) -> Any:
-        """Tokenise text."""
-        ...
-
-    def decode(self, token_ids: Any, /, **kwargs: Any) -> Any:
-        """Return the text of token ids."""
-        ...
 
 
 def fixed_placeholder(text: str = "____") -> Placeholder:

@@ -23,7 +23,7 @@ FLOORS = {
     "tagging": 2,
     "ledger": 2,
     "decoding": 3,
-    "detokenizer": 3,
+    "tokenization": 0,
     "engine": 4,
     "dpfusion": 5,
     "privatize": 5,
@@ -35,7 +35,7 @@ FLOORS = {
 BESIDE = {
     ("messages", "errors"),  # the exception tree is the lowest of all, it imports nothing
     ("_validate", "errors"),  # likewise
-    ("backends", "views"),  # the protocol of a backend names the tokenizer protocol that views are built with
+    ("tokenization", "errors"),  # likewise
 }
 
 # Who may know of the embedded model: the command that shows it, and the backends that find it by name.

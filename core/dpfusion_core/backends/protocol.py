@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from dpfusion_core.views import Tokenizer
+from dpfusion_core.tokenization import Tokenizer
 
 
 class Session(Protocol):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dpfusion_core.errors import BackendError
-from dpfusion_core.views import Tokenizer
+from dpfusion_core.tokenization import Tokenizer
 
 
 class ScriptedBackend:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpfusion_core.demo import MODEL_NAME, model_path
 from dpfusion_core.errors import BackendError
-from dpfusion_core.views import Tokenizer
+from dpfusion_core.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from transformers import DynamicCache

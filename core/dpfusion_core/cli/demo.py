@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.rule import Rule
@@ -31,8 +30,8 @@ class _Setting:
 
 
 SETTINGS = (
-    _Setting("DP-Fusion, strict", 0.01, "the private record moves each token by next to nothing"),
-    _Setting("DP-Fusion, loose", 0.5, "the private record moves each token noticeably"),
+    _Setting("DP-Fusion, strict", 0.01, "The record may move each token by next to nothing."),
+    _Setting("DP-Fusion, loose", 0.5, "The record may move each token noticeably."),
 )
 
 
@@ -78,8 +77,8 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
     )
     for setting in SETTINGS:
         result = ask(record, alpha=2.0, beta=setting.beta)
-        title = f"{setting.title} (alpha=2, beta={setting.beta:g}): {setting.meaning}"
-        console.print(_answer(title, result, str(result.guarantee)))
+        title = f"{setting.title} (alpha=2, beta={setting.beta:g})"
+        console.print(_answer(title, result, f"{setting.meaning} {result.guarantee}"))
     seconds = time.perf_counter() - started
     console.print(
         f"[dim]{model} on this machine, nothing sent anywhere, {seconds:.1f} s.[/]", highlight=False
@@ -90,7 +89,7 @@ def quiet_transformers() -> None:
     """Keep the progress bars of ``transformers`` off the screen."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _view(title: str, record: Sequence[Segment], is_revealed: bool) -> RenderableType:

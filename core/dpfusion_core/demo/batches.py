@@ -15,7 +15,7 @@ from dpfusion_core.demo.tasks import conversation
 from dpfusion_core.demo.tokenizer import END, START
 from dpfusion_core.demo.values import ValueMaker
 
-FRAME, VALUE, FIRST, AFTER = 0.5, 1.0, 2.5, 1.0
+FRAME, VALUE, FIRST, AFTER = 0.5, 1.0, 4.0, 1.0
 """Weights of frame tokens, value tokens, the first one of a value, and the token after a value."""
 
 Row = tuple[list[int], list[float]]

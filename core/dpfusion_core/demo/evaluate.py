@@ -63,7 +63,8 @@ class Generator:
         """
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer = AutoTokenizer.from_pretrained(model)
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(self.device).eval()
+        network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        self.model = network.to(self.device).eval()
         self.batch = batch
 
     @torch.no_grad()
@@ -78,7 +79,8 @@ class Generator:
             The answers, without special tokens.
         """
         prompts = [
-            self.tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in chats
+            self.tokenizer.apply_chat_template(list(c), tokenize=False, add_generation_prompt=True)
+            for c in chats
         ]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         answers = [""] * len(prompts)

@@ -80,6 +80,10 @@ def _case_with(rng: random.Random, kind: str, low: int = 2, high: int = 7) -> tu
             return case, ph.pick(rng, found)
 
 
+def _hide(case: Case, secret: Fact) -> str:
+    return case.text(lambda fact: PLACEHOLDER if fact is secret else None)
+
+
 def _messages(turns: list[chats.Turn]) -> tuple[dict[str, str], ...]:
     return tuple({"role": t.role, "content": t.clean} for t in turns)
 
@@ -105,7 +109,7 @@ def held_out_records(n: int, seed: int) -> list[Record]:
         out.append(Record(
             text=case.text(), fields=MappingProxyType({f.noun: f.value for f in case.facts}), question=item.question,
             answer=fact.value, field=fact.field.kind,
-            redacted=case.text(lambda f, secret=fact: PLACEHOLDER if f is secret else None),  # type: ignore[misc]
+            redacted=_hide(case, fact),
             all_redacted=case.text(lambda f: PLACEHOLDER),
         ))  # fmt: skip
     return out
@@ -147,9 +151,7 @@ def redacted_value(n: int, seed: int, whole: bool = False) -> Iterator[Probe]:
     for i in range(n):
         case, fact = _case_with(rng, FIELDS[i % len(FIELDS)])
         item = tasks.ask(rng, case, fact)
-        text = (
-            PLACEHOLDER if whole else case.text(lambda f, secret=fact: PLACEHOLDER if f is secret else None)
-        )  # type: ignore[misc]
+        text = PLACEHOLDER if whole else _hide(case, fact)
         yield Probe(_layout(rng, text, item.question), (fact.field.unknown,),
                     _others(case.facts, "", item.question), fact.field.kind, _clean(item.answer(True)))  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 ROPE_THETA = 1e6
@@ -34,7 +34,8 @@ def build_config(vocab_size: int, eos: int, pad: int, width: int = 160, layers: 
 
 
 def _orthogonal(size: int, generator: torch.Generator) -> Tensor:
-    return torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    basis: Tensor = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+    return basis
 
 
 @torch.no_grad()
@@ -118,7 +119,6 @@ def build_model(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
     Returns:
         The model in single precision.
     """
-    model = LlamaForCausalLM(config).float()
-    if isinstance(model.model.embed_tokens, nn.Embedding):
-        initialise(model, seed)
+    model: LlamaForCausalLM = LlamaForCausalLM(config)
+    initialise(model, seed)
     return model

@@ -51,7 +51,8 @@ def make_case(
     if has_name:
         fields.insert(0 if rng.random() < 0.8 else rng.randint(0, len(fields)), NAME)
     kinds = [f.kind for f in fields]
-    made, seen = [], set()
+    made: list[Fact] = []
+    seen: set[str] = set()
     for field in fields:
         nouns = [n for n in field.nouns if kinds.count(field.kind) == 1 or n not in _COARSE] or list(
             field.nouns

@@ -196,11 +196,13 @@ def whole_task(rng: random.Random, maker: ValueMaker) -> list[Turn]:
     return converse(rng, text, [(instruction, answer)])
 
 
-def several_cases(rng: random.Random, maker: ValueMaker, n: int) -> list[Case]:
+def several_cases(rng: random.Random, maker: ValueMaker, n: int, facts: int = 6) -> list[Case]:
     """Make records of different, named people, often with the same fields."""
     domain = pick(rng, tuple(DOMAINS)) if rng.random() < 0.6 else None
     form = pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
-    return [make_case(rng, maker, rng.randint(2, 6), domain, form, plain=0.08, named=1.0) for _ in range(n)]
+    return [
+        make_case(rng, maker, rng.randint(2, facts), domain, form, plain=0.08, named=1.0) for _ in range(n)
+    ]
 
 
 def ask_one_of(rng: random.Random, cases: Sequence[Case], numbered: bool) -> tuple[int, Ask]:
@@ -238,7 +240,7 @@ def ask_who(rng: random.Random, cases: Sequence[Case], i: int) -> tuple[int, Ask
 
 def several(rng: random.Random, maker: ValueMaker, n: int, most: int = 9) -> list[Turn]:
     """Make a conversation about several records."""
-    cases = several_cases(rng, maker, n)
+    cases = several_cases(rng, maker, n, 5)
     gone = {i for i in range(n) if rng.random() < 0.12}
     share = pick(rng, (0.0, 0.0, 0.2))
     secret = {f for c in cases for f in c.facts if f.field is not NAME and rng.random() < share}
@@ -280,8 +282,8 @@ def conversation(rng: random.Random, maker: ValueMaker, progress: float = 1.0) -
     u = rng.random()
     if u < (0.02 if progress >= 1 else 0.3 * (1 - progress) + 0.02):
         return repeat(rng, maker)
-    if progress >= 0.5 and u > 0.70:
+    if progress >= 0.5 and u > 0.82:
         return several(rng, maker, pick(rng, (2, 2, 3, 4)))
-    if progress >= 0.25 and u > 0.49:
+    if progress >= 0.25 and u > 0.58:
         return whole_task(rng, maker)
     return single(rng, maker, rng.randint(1, 4) if progress < 0.25 else rng.randint(1, 8))

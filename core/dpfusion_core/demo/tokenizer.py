@@ -114,7 +114,7 @@ def build_tokenizer(seed: int = 1, vocab_size: int = 2048, samples: int = 12000)
     )
     core.train_from_iterator(_corpus(seed, samples), trainer)
     core.add_tokens([AddedToken(PLACEHOLDER, normalized=False)])
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core, eos_token=END, pad_token=PAD, padding_side="left",
         model_max_length=2048, clean_up_tokenization_spaces=False,
     )  # fmt: skip

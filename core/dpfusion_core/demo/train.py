@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ class Trainer:
         config = build_config(
             size, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id, settings.width, settings.layers
         )
-        self.model = build_model(config, settings.seed).to(self.device).train()
+        network: Any = build_model(config, settings.seed)
+        self.model = network.to(self.device).train()
         matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
         chosen = {id(p) for p in matrices}
         self.others = [p for p in self.model.parameters() if id(p) not in chosen]
@@ -143,7 +145,7 @@ class Trainer:
                     group["lr"] = rate * factor
             with torch.autocast(self.device, torch.bfloat16, enabled=self.s.bf16):
                 loss, first, frame = self._loss(ids, weights)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.others, 1.0)
             for optimizer in self.optimizers:
                 optimizer.step()

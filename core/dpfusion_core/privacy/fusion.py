@@ -102,9 +102,8 @@ class MixtureRule:
     def fuse(self, public: Tensor, private: Tensor, bounds: Tensor) -> Fused:
         """Fuse one token; see :meth:`FusionRule.fuse`."""
         lambdas, divergences = self._search(public, private, bounds)  # [units]
-        mixtures = torch.logaddexp(
-            torch.log1p(-lambdas)[:, None] + public, lambdas.log()[:, None] + private
-        )  # [units, vocab]
+        mixtures = public + torch.log1p(-lambdas)[:, None]  # [units, vocab]
+        torch.logaddexp(mixtures, private + lambdas.log()[:, None], out=mixtures)
         units = private.shape[0]
         losses = token_loss(divergences + self._surcharge, units, self.order)
         log_probs = mixtures[0] if units == 1 else torch.logsumexp(mixtures, dim=0) - math.log(units)

@@ -77,13 +77,15 @@ class MixingWeightSearch:
         singular = (log_p > -torch.inf).logical_and_(log_q == -torch.inf).any(dim=-1)  # q = 0 < p
         # Tokens outside both supports, and those of a singular row, get the ratio 1 and drop out.
         log_ratio.nan_to_num_(nan=0.0, posinf=0.0, neginf=-torch.inf)
-        # Log-softmax of a long row leaves a sum that is off 1 by up to 1e-12.
-        drift = torch.exp(log_p, out=self._fine.scratch).sum(dim=-1) - log_q.exp().sum(dim=-1)  # [units]
+        q, p = log_q.exp(), torch.exp(log_p, out=self._fine.scratch[0])
         start = torch.full_like(bounds, self._lambda_max)
+        # Log-softmax of a long row leaves a sum that is off 1 by up to 1e-12.
+        drift = p.sum(dim=-1) - q.sum(dim=-1)  # [units]
         if log_ratio.shape[-1] > 2 * _CELLS:
-            self._coarse.load(*_cells(log_q, log_ratio, self._fine.scratch))
+            cells = _cells(q, p, log_ratio, self._fine.scratch[1])
+            self._coarse.load(*cells, torch.zeros_like(drift))
             start, _ = self._search(self._coarse, start, log_target, tolerance)
-        self._fine.load(log_q, log_ratio, drift)
+        self._fine.load(log_q, q, log_ratio, drift)
         found, log_excess = self._search(self._fine, start, log_target, tolerance)
         # D = log(1 + excess) / (a-1), the rounding error of the excess counted as a loss.
         excess = torch.logaddexp(log_excess, torch.full_like(log_excess, _ROUNDING).log())
@@ -149,9 +151,9 @@ class _Moments:
         self._buffers: tuple[Tensor, ...] = ()
 
     @property
-    def scratch(self) -> Tensor:
-        """A buffer ``[units, vocab]`` that the next evaluation overwrites."""
-        return self._buffers[4]
+    def scratch(self) -> tuple[Tensor, Tensor]:
+        """Two buffers ``[units, vocab]`` that the next evaluation overwrites."""
+        return self._buffers[3], self._buffers[4]
 
     def reserve(self, like: Tensor) -> Tensor:
         """Return a buffer for the log-ratios of shape ``[units, vocab]``, kept if the shape is kept."""
@@ -163,8 +165,8 @@ class _Moments:
             self._buffers = tuple(torch.empty_like(like) for _ in range(5))
         return self._buffers[0]
 
-    def load(self, log_q: Tensor, log_ratio: Tensor, drift: Tensor | float = 0.0) -> None:
-        """Take ``log q`` ``[vocab]`` or ``[units, vocab]`` and the finite ``log p/q``, which is overwritten.
+    def load(self, log_q: Tensor, q: Tensor, log_ratio: Tensor, drift: Tensor) -> None:
+        """Take ``q``, ``[vocab]`` or ``[units, vocab]``, and ``log p/q``, which is overwritten.
 
         ``drift`` is the rounding error ``sum p - sum q``; its first-order effect is taken out again.
         """
@@ -174,7 +176,7 @@ class _Moments:
         self._surplus = surplus.clamp_(min=0.0)
         self._change = torch.expm1(log_ratio.clamp_(max=700.0), out=self._buffers[0])  # p/q - 1
         self._log_q = log_q
-        self._q_sum = log_q.exp().sum(dim=-1)  # 1 but for rounding
+        self._q_sum = q.sum(dim=-1)  # 1 but for rounding
         self._drift = drift
 
     def log_excess(self, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,21 +219,22 @@ def _dot(rows: Tensor, weights: Tensor) -> Tensor:
     return torch.bmm(rows[:, None, :], weights.expand_as(rows)[:, :, None]).flatten()  # [units]
 
 
-def _cells(log_q: Tensor, log_ratio: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor]:
+def _cells(q: Tensor, p: Tensor, log_ratio: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gather tokens of nearly equal ratio ``p/q`` into ``_CELLS`` cells: a smaller, similar problem.
 
     Merging tokens can only lower a divergence, and by little here, so the answer for the cells is
-    a little too large: a good place to begin, never an answer. Returns the cells' public
-    log-probabilities and log-ratios, ``[units, cells]``.
+    a little too large: a good place to begin, never an answer. Returns ``log q``, ``q`` and the
+    log-ratio of the cells, ``[units, cells]``.
     """
     position = torch.clamp(log_ratio, -_SPAN, _SPAN, out=scratch)  # [units, vocab]
     lowest = position.amin(dim=-1, keepdim=True)
     width = (position.amax(dim=-1, keepdim=True) - lowest).clamp_(min=1e-9) / (_CELLS - 1)
     cell = position.sub_(lowest).div_(width).long()
     empty = log_ratio.new_zeros(log_ratio.shape[0], _CELLS)
-    q = empty.scatter_add(1, cell, torch.exp(log_q).expand_as(log_ratio))
-    p = empty.scatter_add(1, cell, torch.add(log_ratio, log_q, out=scratch).exp_())
-    return q.log(), (p.log() - q.log()).nan_to_num_(nan=0.0, posinf=0.0, neginf=-torch.inf)
+    cell_q, cell_p = empty.scatter_add(1, cell, q.expand_as(p)), empty.scatter_add(1, cell, p)
+    log_cell_q = cell_q.log()
+    ratio = (cell_p.log() - log_cell_q).nan_to_num_(nan=0.0, posinf=0.0, neginf=-torch.inf)
+    return log_cell_q, cell_q, ratio
 
 
 def _log_expm1(x: Tensor) -> Tensor:

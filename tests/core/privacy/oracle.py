@@ -110,7 +110,7 @@ def responses(
 ) -> Responses:
     """Return the probability of every response of a toy model, each token fused by ``rule``."""
     result: dict[Prefix, float] = {}
-    growing = {(): 0.0}
+    growing: dict[Prefix, float] = {(): 0.0}
     for length in range(1, max_tokens + 1):
         longer: dict[Prefix, float] = {}
         for prefix, log_probability in growing.items():

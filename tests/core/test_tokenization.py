@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from dpfusion_core import PrivacyParameterError
 from dpfusion_core.demo import model_path
-from dpfusion_core.detokenizer import Detokenizer
+from dpfusion_core.tokenization import Detokenizer
 from tests.core.models import CharTokenizer
 
 

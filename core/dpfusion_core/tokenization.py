@@ -1,11 +1,29 @@
-"""From token ids to text that may be shown: whole characters only, and nothing of a stop string."""
+"""Tokens and text: what the library asks of a tokenizer, and text that may be shown as it grows."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.views import Tokenizer
 
 _UNFINISHED = "\ufffd"  # what tokenizers write for bytes that do not make a character yet
+
+
+class Tokenizer(Protocol):
+    """What the library asks of a tokenizer; every ``transformers`` tokenizer fits."""
+
+    chat_template: Any
+
+    def apply_chat_template(self, conversation: Any, /, **kwargs: Any) -> Any:
+        """Render messages as a prompt."""
+        ...
+
+    def __call__(self, text: Any, /, **kwargs: Any) -> Any:
+        """Tokenise text."""
+        ...
+
+    def decode(self, token_ids: Any, /, **kwargs: Any) -> Any:
+        """Return the text of token ids."""
+        ...
 
 
 class Detokenizer:

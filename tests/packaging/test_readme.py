@@ -1,0 +1,33 @@
+"""The README's code runs as it stands."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dpfusion_core import Message
+from dpfusion_core.demo import model_path
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_every_python_block_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {
+        "document": "The applicant was born in 1973 and lives in Les Salles-sur-Verdon.",
+        "messages": [Message("user", "He lives in Oslo.", is_private=True), Message("user", "Where?")],
+        "model": AutoModelForCausalLM.from_pretrained(model_path()),
+        "tokenizer": AutoTokenizer.from_pretrained(model_path()),
+    }
+    assert len(BLOCKS) == 4
+    for block in BLOCKS:
+        exec(compile(block, str(README), "exec"), names)
+    assert "epsilon = " in capsys.readouterr().out
+
+
+def test_the_two_commands_stand_at_the_top() -> None:
+    top = README.read_text(encoding="utf-8").splitlines()[:10]
+    assert any(line.startswith("make demo") for line in top)
+    assert any(line.startswith("make test") for line in top)
