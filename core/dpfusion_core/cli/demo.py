@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.rule import Rule
+from rich.table import Table
 from rich.text import Text
 
 from dpfusion_core.engine import FusionEngine, GenerationOptions, GenerationResult
@@ -54,9 +55,11 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
     record = split_by_spans(RECORD, PhraseTagger(SECRETS).tag(RECORD))
     asked = question or QUESTION
     console.print(Rule("A private record"))
-    console.print(
-        Columns([_view("Private view", record, True), _view("Public view", record, False)], equal=True)
-    )
+    views = Table.grid(expand=True)
+    for _ in range(2):
+        views.add_column(ratio=1)
+    views.add_row(_view("Private view", record, True), _view("Public view", record, False))
+    console.print(views)
     console.print(Text.assemble(("Question  ", "bold"), asked), "")
 
     def ask(content: str | Sequence[Segment], **options: object) -> GenerationResult:
