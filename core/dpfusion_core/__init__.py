@@ -15,7 +15,7 @@ can tell about each privacy unit.
 
 from dpfusion_core.backends import Backend, ScriptedBackend, Session, TransformersBackend
 from dpfusion_core.dpfusion import DPFusion, DPFusionResult, generate_dp_text
-from dpfusion_core.engine import Chunk, CuratorReport, FusionEngine, GenerationOptions, GenerationResult
+from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import (
     BackendError,
     BudgetExhaustedError,
@@ -25,6 +25,7 @@ from dpfusion_core.errors import (
     UnsupportedError,
     ViewError,
 )
+from dpfusion_core.generation import Chunk, CuratorReport, GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.privacy import (
     PrivacyGuarantee,

@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from dpfusion_core.backends import TransformersBackend
-from dpfusion_core.engine import FusionEngine, GenerationOptions, GenerationResult
+from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import TaggerError, UnsupportedError, ViewError
+from dpfusion_core.generation import GenerationOptions, GenerationResult
 from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.tagging import Tagger, split_by_spans
@@ -163,7 +164,7 @@ class DPFusion:
             beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
             temperature: Above 0 if anything is private.
             max_new_tokens: Largest number of tokens; ``max_tokens`` by default.
-            **options: Further options of :class:`~dpfusion_core.engine.GenerationOptions`.
+            **options: Further options of :class:`~dpfusion_core.generation.GenerationOptions`.
 
         Returns:
             The response; see :class:`DPFusionResult`.

@@ -4,134 +4,26 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import torch
 
 from dpfusion_core import _validate
 from dpfusion_core.backends import Backend, TransformersBackend
-from dpfusion_core.decoding import Protection, Token, decode
+from dpfusion_core.decoding import Protection, decode
 from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message
 from dpfusion_core.privacy import (
     FixedAccountant,
     MixtureRule,
-    Neighbours,
-    PrivacyGuarantee,
     PrivacyParameters,
 )
 from dpfusion_core.privacy.accounting import nothing_private
 from dpfusion_core.sampling import LogitsProcessor, Sampling
 from dpfusion_core.tokenization import Detokenizer, check_stop
 from dpfusion_core.views import Placeholder, Views, build_views, fixed_placeholder
-
-FinishReason = Literal["stop", "length"]
-
-
-class GenerationOptions(TypedDict, total=False):
-    """Options of one request; each may be left out.
-
-    Attributes:
-        alpha: Rényi order, above 1. Needed, with ``beta``, if the request has private text.
-        beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
-        delta: For the conversion to (epsilon, delta); 1e-5 by default.
-        neighbours: ``"zero-out"`` (default) or ``"replace"``.
-        mixing_loss: ``c_inf`` for replace neighbours, nats per token.
-        max_new_tokens: Largest number of tokens, 256 by default. The guarantee is for this many.
-        temperature: 1 by default; 0 is greedy, for requests without private text only.
-        top_k: Keep the k tokens that are most probable given the public view.
-        top_p: Keep the smallest set of those with this mass.
-        min_p: Keep those with at least this share of the largest probability.
-        stop: Strings that end the text.
-        seed: Makes the output reproducible, and **not private** to whoever knows it.
-        logits_processors: Changes to the logits that depend on public data alone.
-        tools: For the chat template; public.
-        curator: Whether to return the data curator's report.
-    """
-
-    alpha: float
-    beta: float
-    delta: float
-    neighbours: Neighbours
-    mixing_loss: float | None
-    max_new_tokens: int
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    stop: Sequence[str]
-    seed: int | None
-    logits_processors: Sequence[LogitsProcessor]
-    tools: Sequence[Any] | None
-    curator: bool
-
-
-@dataclass(frozen=True)
-class CuratorReport:
-    """Realised mixing weights and divergences of a response: functions of private data.
-
-    For the data curator only. Nothing here is covered by the guarantee; do not release, log or
-    store it where the response's readers can see it.
-
-    Attributes:
-        lambdas: Each unit's mixing weight at each token.
-        divergences: Each unit's realised divergence at each token, nats at order ``alpha``.
-    """
-
-    lambdas: dict[str, list[float]] = field(default_factory=dict, repr=False)
-    divergences: dict[str, list[float]] = field(default_factory=dict, repr=False)
-
-    def add(self, units: Sequence[str], token: Token) -> None:
-        """Append one token's diagnostics."""
-        if token.diagnostics is None:
-            return
-        for unit, weight, divergence in zip(
-            units, token.diagnostics.lambdas.tolist(), token.diagnostics.divergences.tolist(), strict=True
-        ):
-            self.lambdas.setdefault(unit, []).append(weight)
-            self.divergences.setdefault(unit, []).append(divergence)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of a streamed response.
-
-    Attributes:
-        text: New text, final and valid Unicode; may be empty in the last chunk.
-        token_ids: The tokens sampled since the last chunk.
-        finish_reason: None until the last chunk; then ``"stop"`` (end of sequence or a stop
-            string) or ``"length"`` (``max_new_tokens``).
-        guarantee: In the last chunk.
-        report: In the last chunk, if the curator's report was asked for.
-    """
-
-    text: str
-    token_ids: tuple[int, ...] = ()
-    finish_reason: FinishReason | None = None
-    guarantee: PrivacyGuarantee | None = None
-    report: CuratorReport | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """A whole response.
-
-    Attributes:
-        text: The text, without the prompt.
-        token_ids: Every sampled token, an end-of-sequence token included.
-        finish_reason: ``"stop"`` or ``"length"``.
-        prompt_tokens: Length of the public view in tokens.
-        guarantee: What the response can tell about each privacy unit.
-        report: The curator's report, if asked for.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason
-    prompt_tokens: int
-    guarantee: PrivacyGuarantee
-    report: CuratorReport | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -333,8 +225,8 @@ class FusionEngine:
             for token in tokens:
                 count += 1
                 pending.append(token.id)
-                if report is not None:
-                    report.add(views.units, token)
+                if report is not None and token.diagnostics is not None:
+                    report.add(views.units, token.diagnostics)
                 text = text_stream.push(token.id)
                 if text_stream.is_stopped or token.id in self.backend.eos_token_ids:
                     finish_reason = "stop"

@@ -219,7 +219,9 @@ def _refusal(
 def _encode(tokenizer: Tokenizer, prompt: str) -> tuple[int, ...]:
     """Tokenise a rendered prompt; the template has already put every special token where it belongs."""
     try:
-        ids = tuple(int(i) for i in tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        # Not verbose: a tokenizer would log the length of a prompt that is too long, a private one's too.
+        encoded = tokenizer(prompt, add_special_tokens=False, verbose=False)
+        ids = tuple(int(i) for i in encoded["input_ids"])
     except Exception:  # noqa: BLE001  a tokenizer's error may quote the prompt
         ids = ()
         failed = True

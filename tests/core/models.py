@@ -27,7 +27,9 @@ class CharTokenizer:
             lines.append("<assistant>")
         return "\n".join(lines)
 
-    def __call__(self, text: str, add_special_tokens: bool = False) -> dict[str, list[int]]:
+    def __call__(
+        self, text: str, add_special_tokens: bool = False, verbose: bool = True
+    ) -> dict[str, list[int]]:
         """Map characters to their places in the alphabet; unknown ones to 0."""
         return {"input_ids": [max(self.alphabet.find(character), 0) for character in text]}
 

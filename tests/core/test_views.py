@@ -167,7 +167,7 @@ def test_missing_template_and_failing_tokenizer(tmp_path: Path) -> None:
         chat_template = None  # type: ignore[assignment]
 
     class Failing(CharTokenizer):
-        def __call__(self, text: str, add_special_tokens: bool = False) -> dict[str, list[int]]:
+        def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
             raise ValueError(f"cannot read {text}")
 
     with pytest.raises(ViewError, match="no chat template"):
@@ -200,3 +200,17 @@ def assert_no_text(error: BaseException | None) -> None:
         assert "Roe" not in str(error)
         assert "zebra" not in str(error)
         error = error.__cause__ or error.__context__
+
+
+def test_length_of_a_private_view_is_not_logged(tiny: Any, caplog: pytest.LogCaptureFixture) -> None:
+    from transformers.utils import logging
+
+    fresh = AutoTokenizer.from_pretrained(model_path())  # it warns once
+    logging.get_logger("transformers").propagate = True
+    try:
+        build_views([Message("user", "word " * 5000, is_private=True)], fresh, BLANK)
+        assert not caplog.records
+        fresh("word " * 5000)
+        assert "longer than" in caplog.text  # so that this test would notice
+    finally:
+        logging.get_logger("transformers").propagate = False

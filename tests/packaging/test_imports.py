@@ -23,6 +23,7 @@ FLOORS = {
     "tagging": 2,
     "ledger": 2,
     "decoding": 3,
+    "generation": 2,
     "tokenization": 0,
     "engine": 4,
     "dpfusion": 5,

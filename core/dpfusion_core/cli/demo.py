@@ -10,7 +10,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from dpfusion_core.engine import FusionEngine, GenerationOptions, GenerationResult
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.generation import GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 

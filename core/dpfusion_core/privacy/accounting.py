@@ -64,11 +64,12 @@ class PrivacyGuarantee:
         if self.units == 0:
             return "No private text was marked, so there was nothing to protect and nothing was spent."
         relation = {
-            "zero-out": "as if it had been blanked out",
-            "replace": "as if any other text with the same public view had stood there",
+            "zero-out": "its text versus a blank in its place",
+            "replace": "its text versus any other with the same public view",
         }[self.neighbours]
         sentence = (
-            f"Whoever reads the answer learns almost the same about each private unit {relation}: "
+            f"Whatever else a reader knows, the answer shifts the odds on each private unit ({relation}) "
+            f"by a factor of at most e^{self.epsilon:.2f}, save with probability {self.delta:g}: "
             f"epsilon = {self.epsilon:.2f} at delta = {self.delta:g} "
             f"(order {self.order:g}, {self.neighbours} neighbours, {self.accounting} accounting, "
             f"up to {self.max_tokens} tokens, {self.units} unit{'s' if self.units != 1 else ''})."
