@@ -237,12 +237,14 @@ class FusionEngine:
                     pending.clear()
             else:
                 text = ""
+        text += text_stream.finish()
+        if text_stream.is_stopped:  # what was held back may have completed a stop string
+            finish_reason = "stop"
         is_private = request.seed is None
         if protection is None:
             guarantee = nothing_private(count, request.max_new_tokens, private=is_private)
         else:
             guarantee = protection.accountant.guarantee(private=is_private)
-        text += text_stream.finish()
         yield Chunk(text, tuple(pending), finish_reason, guarantee, report)
 
 

@@ -133,6 +133,19 @@ def test_logits_processor_of_public_data_applies_to_private_rows() -> None:
     assert TOKENS[0] not in result.token_ids
 
 
+def test_logits_processor_sees_the_public_view_alone() -> None:
+    seen: list[list[float]] = []
+
+    def watch(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        seen.append([round(p, 6) for p in scores[0, TOKENS].exp().tolist()])
+        assert SECRET not in CharTokenizer().decode(input_ids[0].tolist())
+        return scores
+
+    engine = FusionEngine(secretive_backend(public=(0.5, 0.3, 0.15, 0.05)))
+    engine.generate(private_chat(), **PAPER, max_new_tokens=3, logits_processors=[watch])
+    assert seen == [[0.5, 0.3, 0.15, 0.05]] * 3
+
+
 def test_ready_views_and_continuation() -> None:
     backend = secretive_backend()
     views = Views((1, 2, 3), {"u": (1, 2, 4)})

@@ -75,9 +75,11 @@ class Blanks:
         return "***" if self.style == "stars" else self.whole()
 
 
-def lay_out(rng: random.Random, context: str, first: str, system: str | None) -> list[Turn]:
-    """Put a record and the first request into messages of some layout."""
-    u, lead = rng.random(), pick(rng, ph.LEADS)
+def lay_out(
+    rng: random.Random, context: str, first: str, system: str | None, question_first: bool = False
+) -> list[Turn]:
+    """Put a record and the first request into messages of some layout, or the request before the record."""
+    u, lead = 0.5 if question_first else rng.random(), pick(rng, ph.LEADS)
     turns = [Turn("system", system)] if system else []
     if u < 0.45:
         return [*turns, Turn("user", f"{lead}{context}{pick(rng, (chr(10), chr(10) * 2, ' '))}{first}")]
@@ -99,10 +101,12 @@ def lay_out(rng: random.Random, context: str, first: str, system: str | None) ->
     return [Turn("user", lead + context), *turns, Turn("user", first)]
 
 
-def converse(rng: random.Random, context: str, pairs: Sequence[tuple[str, str]]) -> list[Turn]:
+def converse(
+    rng: random.Random, context: str, pairs: Sequence[tuple[str, str]], question_first: bool = False
+) -> list[Turn]:
     """Make a conversation of requests and answers about a context."""
     system = pick(rng, ph.SYSTEMS) if rng.random() < 0.6 else None
-    turns = lay_out(rng, context, pairs[0][0], system)
+    turns = lay_out(rng, context, pairs[0][0], system, question_first)
     for i, (request, answer) in enumerate(pairs):
         if i:
             turns.append(Turn("user", request))

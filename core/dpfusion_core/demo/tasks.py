@@ -169,7 +169,8 @@ def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> 
     if rng.random() < 0.4:
         pairs.append((ph.extraction_instruction(rng), extraction(case, blanks)))
     rng.shuffle(pairs)
-    turns = converse(rng, context, pairs[: most + 1])
+    question_first = rng.random() < 0.3
+    turns = converse(rng, context, pairs[: 2 if question_first else most + 1], question_first)
     if rng.random() < 0.06 and asked:
         fact = asked[0]
         item = ask(rng, case, fact)
@@ -193,7 +194,7 @@ def whole_task(rng: random.Random, maker: ValueMaker) -> list[Turn]:
     text = case.text(blanks)
     if rng.random() < 0.25:
         return [Turn("system", instruction), Turn("user", text), Turn("assistant", answer)]
-    return converse(rng, text, [(instruction, answer)])
+    return converse(rng, text, [(instruction, answer)], rng.random() < 0.2)
 
 
 def several_cases(rng: random.Random, maker: ValueMaker, n: int, facts: int = 6) -> list[Case]:

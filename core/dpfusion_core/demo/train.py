@@ -117,7 +117,10 @@ class Trainer:
         (self.out / "state.tmp").replace(self.out / "state.pt")
         facts = {"steps": self.steps, "tokens": self.tokens, "minutes": round(self.seconds / 60, 1)}
         (self.out / "training.json").write_text(
-            json.dumps({**facts, "settings": asdict(self.s)}, indent=1) + "\n"
+            json.dumps(
+                {**facts, "settings": {k: v for k, v in asdict(self.s).items() if k != "out"}}, indent=1
+            )
+            + "\n"
         )
 
     def rate(self, share: float) -> float:
