@@ -4,12 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from dpfusion_core.demo import MODEL_NAME
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.generation import GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message, Segment
@@ -51,6 +53,8 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
     """
     started = time.perf_counter()
     quiet_transformers()
+    if model == MODEL_NAME:
+        torch.set_num_threads(1)  # it is so small that threads only wait for each other
     with console.status(f"Loading {model}"):
         engine = FusionEngine.from_pretrained(model)
     record = split_by_spans(RECORD, PhraseTagger(SECRETS).tag(RECORD))

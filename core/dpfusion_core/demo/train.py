@@ -40,10 +40,10 @@ class Settings:
     layers: int = 5
     vocab: int = 2048
     batch: int = 4096
-    lr: float = 4e-3
-    matrix_lr: float = 0.02
+    lr: float = 3e-3
+    matrix_lr: float = 0.015
     warmup: int = 60
-    decay: float = 0.35
+    decay: float = 0.8
     curriculum: float = 6.0
     save_every: float = 8.0
     threads: int = 2

@@ -1,6 +1,5 @@
 """What a caller asks of the privacy core, checked at the moment it is said."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,8 +63,3 @@ class PrivacyParameters:
         if self.neighbours == "zero-out":
             return 0.0
         return self.bound if self.mixing_loss is None else self.mixing_loss
-
-    @property
-    def lambda_max(self) -> float:
-        """Upper limit of the mixing weights: 1 for zero-out, ``1 - e^(-c_inf)`` for replace."""
-        return 1.0 if self.neighbours == "zero-out" else math.nextafter(-math.expm1(-self.surcharge), 0.0)

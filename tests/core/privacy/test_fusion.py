@@ -84,6 +84,7 @@ def test_cap_keeps_the_public_distribution_within_mixing_loss(mixing_loss: float
     pair = ExactPair(log_q, torch.tensor([1.0, 0.0]).double().log())  # D_inf(q ‖ m) is reached at token 1
     weight = fused.diagnostics.lambdas.item()
     assert pair.public_surprise(weight) <= mixing_loss
+    assert weight == pytest.approx(-math.expm1(-mixing_loss), rel=1e-12)
 
 
 def test_units_may_be_bounded_differently() -> None:
