@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dpfusion_core.demo import MODEL_NAME, model_path
-from dpfusion_core.errors import BackendError
+from dpfusion_core.errors import BackendError, ViewError
 from dpfusion_core.tokenization import Tokenizer
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class TransformersBackend:
 
     Raises:
         BackendError: If the model is not a causal language model.
+        ViewError: If there is no tokenizer.
 
     Example:
         >>> backend = TransformersBackend.from_pretrained("dpfusion-tiny")
@@ -48,7 +49,7 @@ class TransformersBackend:
                 "Expected a causal language model of transformers, such as AutoModelForCausalLM."
             )
         if tokenizer is None or not callable(tokenizer):
-            raise BackendError("Expected the model's tokenizer, such as AutoTokenizer.from_pretrained(...).")
+            raise ViewError("Expected the model's tokenizer, such as AutoTokenizer.from_pretrained(...).")
         self._model = model.eval()
         self._tokenizer = tokenizer
         # Forward passes of several threads take turns; between tokens nothing is locked.
@@ -76,8 +77,7 @@ class TransformersBackend:
         Args:
             name_or_path: A name on the hub, a folder, or ``"dpfusion-tiny"``, the embedded model.
             device: Where the model runs; by default CUDA if there is one, else the CPU.
-            dtype: Passed through; ``"auto"`` takes the checkpoint's. On the CPU, half precision
-                is loaded as float32, which is faster there and exact.
+            dtype: Passed through; ``"auto"`` takes the checkpoint's, float32 for the embedded one.
             device_map: Passed through, for models over several devices; excludes ``device``.
             **model_kwargs: Passed through to ``AutoModelForCausalLM.from_pretrained``.
 
@@ -88,7 +88,9 @@ class TransformersBackend:
 
         if device is not None and device_map is not None:
             raise BackendError("Give device or device_map, not both.")
-        path = str(model_path()) if name_or_path == MODEL_NAME else name_or_path
+        path = name_or_path
+        if name_or_path == MODEL_NAME:  # saved in bfloat16 to be small, which a CPU is slow at
+            path, dtype = str(model_path()), torch.float32 if dtype == "auto" else dtype
         hub = {key: value for key, value in model_kwargs.items() if key in _HUB_OPTIONS}
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(path, **hub)
@@ -101,10 +103,7 @@ class TransformersBackend:
                 "files, the network or HF_HUB_OFFLINE, and the access token of a gated model."
             ) from error
         if device_map is None:
-            target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            model = model.to(target)
-            if target.type == "cpu" and dtype == "auto" and model.dtype in (torch.float16, torch.bfloat16):
-                model = model.float()
+            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, tokenizer)
 
     def __repr__(self) -> str:

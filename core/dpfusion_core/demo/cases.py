@@ -50,12 +50,14 @@ class Case:
         person: Whom it is about.
         facts: The private facts, in order of first appearance.
         template: The text with a slot for each value.
+        other: The same in other words.
     """
 
     domain: str
     person: Person
     facts: tuple[Fact, ...]
     template: str
+    other: str
 
     def text(self, blank: Callable[[Fact], str | None] | None = None) -> str:
         """Fill the slots.
@@ -76,6 +78,23 @@ class Case:
             return {"f": words[0], "s": words[-1]}.get(match[2], fact.value)
 
         return SLOT.sub(fill, self.template)
+
+    def paraphrase(self, show: Callable[[Fact, str], str]) -> str:
+        """Fill the slots of the text in other words.
+
+        Args:
+            show: Gives the text of a fact, from the fact and the part of its value.
+
+        Returns:
+            The paraphrase.
+        """
+
+        def fill(match: re.Match[str]) -> str:
+            fact = self.facts[int(match[1])]
+            words = fact.value.split()
+            return show(fact, {"f": words[0], "s": words[-1]}.get(match[2], fact.value))
+
+        return SLOT.sub(fill, self.other)
 
 
 def possessive(subject: str) -> str:

@@ -65,9 +65,15 @@ def make_case(
     name = next((f.value for f in made if f.field is NAME), None)
     person = Person(pick(rng, ROLES[domain]), rng.random() < 0.5, name)
     person = Person(person.role, {"woman": True, "man": False}.get(person.role, person.female), name)
-    writer = Writer(rng, person, made)
-    template = writer.form() if rng.random() < form else writer.prose(plain).replace(",,", ",")
+    as_form, state = rng.random() < form, rng.getstate()
+    again = random.Random()
+    again.setstate(state)
+    texts = [
+        (w.form() if as_form else w.prose(plain)).replace(",,", ",")
+        for w in (Writer(rng, person, made), Writer(again, person, made, other=True))
+    ]
+    template = texts[0]
     order = list(dict.fromkeys(int(m[1]) for m in SLOT.finditer(template)))
     place = {old: new for new, old in enumerate(order)}
-    template = SLOT.sub(lambda m: f"\x01{place[int(m[1])]}{m[2]}\x02", template)
-    return Case(domain, person, tuple(made[k] for k in order), template)
+    first, second = (SLOT.sub(lambda m: f"\x01{place[int(m[1])]}{m[2]}\x02", t) for t in texts)
+    return Case(domain, person, tuple(made[k] for k in order), first, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -108,21 +109,14 @@ def _question_noun(rng: random.Random, case: Case, fact: Fact) -> str:
     return pick(rng, fact.field.nouns)
 
 
-def paraphrase(rng: random.Random, case: Case, blanks: Blanks | None) -> str:
-    """Write a paraphrase: one plain sentence for each fact, in order."""
-    out, subject = [], f"the {case.person.role}"
-    for fact in case.facts:
-        text = fact.field.unknown if blanks and blanks.hidden(fact) else fact.value
-        if fact.field is NAME:
-            out.append(f"The name of {subject} is {mark(text)}.")
-            continue
-        clause = next((c for c in fact.field.clauses if fits(c, fact.value)), None)
-        if clause and clause.says.format(v=fact.value, a="") not in case.text():
-            a = "" if text != fact.value else article(text)
-            out.append(upper_first(f"{subject} {clause.says.format(v=mark(text), a=a)}."))
-        else:
-            out.append(f"The {fact.noun} is {mark(text)}.")
-    return " ".join(out)
+def paraphrase(case: Case, blanks: Blanks | None) -> str:
+    """Write a paraphrase: the record in other words, with generic phrases for what is redacted."""
+
+    def show(fact: Fact, part: str) -> str:
+        return mark(fact.field.unknown if blanks and blanks.hidden(fact) else part)
+
+    text = re.sub(rf"\b(?:an|a|Ms\.|Mrs\.|Mr\.|Dr\.) (?={OPEN}an? )", "", case.paraphrase(show))
+    return text[:1] + upper_first(text[1:]) if text.startswith(OPEN) and "that is not" in text[:40] else text
 
 
 def extraction(case: Case, blanks: Blanks | None) -> str:
@@ -164,7 +158,7 @@ def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> 
         item = ask(rng, case, fact)
         pairs.append((item.question, item.answer(blanks.hidden(fact))))
     if rng.random() < 0.3:
-        body = "Nothing is stated." if whole else paraphrase(rng, case, blanks)
+        body = "Nothing is stated." if whole else paraphrase(case, blanks)
         pairs.append((ph.paraphrase_instruction(rng), body))
     if rng.random() < 0.4:
         pairs.append((ph.extraction_instruction(rng), extraction(case, blanks)))
@@ -184,13 +178,13 @@ def whole_task(rng: random.Random, maker: ValueMaker) -> list[Turn]:
     share = pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
     secret = {f for f in case.facts if rng.random() < share}
     blanks = Blanks(rng, lambda f: f in secret)
-    if rng.random() < 0.55:
+    if rng.random() < 0.6:
         instruction, answer = ph.extraction_instruction(rng), extraction(case, blanks)
         if rng.random() < 0.08:
             text = " ".join(ph.plain_sentence(rng) for _ in range(rng.randint(1, 4)))
             return converse(rng, text, [(instruction, "none")])
     else:
-        instruction, answer = ph.paraphrase_instruction(rng), paraphrase(rng, case, blanks)
+        instruction, answer = ph.paraphrase_instruction(rng), paraphrase(case, blanks)
     text = case.text(blanks)
     if rng.random() < 0.25:
         return [Turn("system", instruction), Turn("user", text), Turn("assistant", answer)]
@@ -285,6 +279,6 @@ def conversation(rng: random.Random, maker: ValueMaker, progress: float = 1.0) -
         return repeat(rng, maker)
     if progress >= 0.5 and u > 0.82:
         return several(rng, maker, pick(rng, (2, 2, 3, 4)))
-    if progress >= 0.25 and u > 0.58:
+    if progress >= 0.25 and u > 0.52:
         return whole_task(rng, maker)
     return single(rng, maker, rng.randint(1, 4) if progress < 0.25 else rng.randint(1, 8))

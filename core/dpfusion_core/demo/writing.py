@@ -23,21 +23,37 @@ _NAME_SENTENCES = (
 )  # fmt: skip
 
 
+def _has_subject(pattern: str) -> bool:
+    return any(x in pattern for x in ("{s}", "{S}", "{p}", "{P}"))
+
+
 class Writer:
     """Writes the text of one record."""
 
-    def __init__(self, rng: random.Random, person: Person, facts: Sequence[Fact]) -> None:
+    def __init__(
+        self, rng: random.Random, person: Person, facts: Sequence[Fact], other: bool = False
+    ) -> None:
         """Set up the writer.
 
         Args:
             rng: Random source.
             person: Whom the record is about.
             facts: Its facts, in order.
+            other: Whether to take another wording wherever there is one.
         """
+        self.other = other
         self.rng, self.person, self.facts = rng, person, facts
         self.named = any(f.field is NAME for f in facts)
         self.name_slot = next((i for i, f in enumerate(facts) if f.field is NAME), -1)
         self.started = self.introduced = False
+
+    def _word(self, options: Sequence[str]) -> str:
+        """Choose a wording, or the next one of the same make where another is wanted."""
+        chosen = pick(self.rng, options)
+        if not self.other:
+            return chosen
+        alike = [o for o in dict.fromkeys(options) if _has_subject(o) == _has_subject(chosen)]
+        return alike[(alike.index(chosen) + 1) % len(alike)]
 
     def _subject(self) -> str:
         r, u, p, slot = self.rng, self.rng.random(), self.person, self.name_slot
@@ -64,7 +80,7 @@ class Writer:
 
     def _fill(self, pattern: str, i: int, subject: str = "") -> str:
         fact = self.facts[i]
-        if "{s}" in pattern or "{S}" in pattern or "{p}" in pattern or "{P}" in pattern:
+        if _has_subject(pattern):
             subject = subject or self._subject()
         own = possessive(subject) if subject else ""
         if "of {s}" in pattern or ("{s} gave" not in pattern and pattern.endswith("{s}.")):
@@ -80,24 +96,24 @@ class Writer:
     def _clause(self, i: int) -> str:
         field, fact = self.facts[i].field, self.facts[i]
         options = [c.says for c in field.clauses if fits(c, fact.value)] or ["has the " + fact.noun + " {v}"]
-        return pick(self.rng, options).format(v=f"\x01{i}\x02", a=article(fact.value))
+        return self._word(options).format(v=f"\x01{i}\x02", a=article(fact.value))
 
     def _mod(self, i: int) -> str:
         fact = self.facts[i]
         options = [m for m in fact.field.mods if not mismatch(m, fact.value)] or [fact.noun + " {v}"]
-        return pick(self.rng, options).format(v=f"\x01{i}\x02", a=article(fact.value))
+        return self._word(options).format(v=f"\x01{i}\x02", a=article(fact.value))
 
     def _one(self, i: int) -> str:
         r, field = self.rng, self.facts[i].field
         if field is NAME:
             self.introduced = True
-            return self._fill(pick(r, _NAME_SENTENCES), i)
+            return self._fill(self._word(_NAME_SENTENCES), i)
         u = r.random()
         if field.clauses and u < 0.6:
             return upper_first(f"{self._subject()} {self._clause(i)}.")
         if field.plain and u < 0.75:
-            return self._fill(pick(r, field.plain) + ".", i)
-        return self._fill(pick(r, _NOUN_SENTENCES), i)
+            return self._fill(self._word(field.plain) + ".", i)
+        return self._fill(self._word(_NOUN_SENTENCES), i)
 
     def _several(self, ids: Sequence[int]) -> str:
         r, u = self.rng, self.rng.random()
@@ -162,6 +178,8 @@ class Writer:
     def form(self) -> str:
         """Write a form, one fact after the other."""
         r = self.rng
+        if self.other:
+            return " ".join(f"The {f.noun} is \x01{i}\x02." for i, f in enumerate(self.facts))
         colon = pick(r, (": ", ": ", ": ", " = ", " - ", " is "))
         join = pick(r, ("\n", "\n", "; ", " | ", ", ", ". "))
         title = r.random() < 0.8

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dpfusion_core import BackendError, TransformersBackend
+from dpfusion_core import BackendError, TransformersBackend, ViewError
 from dpfusion_core.backends.transformers import BatchedSession, RowwiseSession
 from dpfusion_core.demo import model_path
 from tests.core.models import CharTokenizer, random_model
@@ -115,8 +115,8 @@ def test_embedded_model_loads_by_name_path_and_ready() -> None:
     )
     prompt = [[10, 20, 30]]
     expected = ready.open(prompt).logits()
-    for name in ("dpfusion-tiny", str(model_path())):
-        backend = TransformersBackend.from_pretrained(name)
+    for name, dtype in (("dpfusion-tiny", "auto"), (str(model_path()), torch.float32)):
+        backend = TransformersBackend.from_pretrained(name, dtype=dtype)
         assert torch.allclose(backend.open(prompt).logits(), expected, atol=1e-5)
         assert backend.eos_token_ids == ready.eos_token_ids
         assert backend.vocab_size == expected.shape[1]
@@ -149,7 +149,7 @@ def test_prompts_that_do_not_fit(rows: list[list[int]], hint: str) -> None:
 def test_what_is_not_a_causal_model_is_refused() -> None:
     with pytest.raises(BackendError, match="causal"):
         TransformersBackend(object(), CharTokenizer())
-    with pytest.raises(BackendError, match="tokenizer"):
+    with pytest.raises(ViewError, match="tokenizer"):
         TransformersBackend(random_model("qwen2"), None)  # type: ignore[arg-type]
 
 
