@@ -301,4 +301,5 @@ async def _in_threads(chunks: Generator[Chunk, None, None]) -> AsyncGenerator[Ch
     finally:
         if step is not None and not step.done():
             await asyncio.wait({step})
+            step.exception()  # looked at, so that asyncio does not log it
         chunks.close()

@@ -1,9 +1,13 @@
 """The embedded model under DP-Fusion: what the plain model tells, the private one keeps."""
 
+import json
+import math
+
 import pytest
 from rich.console import Console
 
 from dpfusion_core import FusionEngine, Message, PhraseTagger
+from dpfusion_core.demo import model_path
 from dpfusion_core.demo.held_out import Record, held_out_records
 from dpfusion_core.tagging import split_by_spans
 
@@ -27,7 +31,10 @@ def reveals(engine: FusionEngine, record: Record, how: str) -> bool:
 
 
 def test_plain_model_reveals_secrets_that_dp_fusion_keeps(capsys: pytest.CaptureFixture[str]) -> None:
-    """Plain: at least 90 %. DP-Fusion at alpha=2, beta=0.01: at most two points above redacted only."""
+    """DP-Fusion at alpha=2, beta=0.01 tells at most two points more than redaction alone.
+
+    The plain model tells what its card says that it can, so that there is something to keep.
+    """
     engine = FusionEngine.from_pretrained("dpfusion-tiny")
     records = held_out_records(COUNT, seed=2024)
     rates = {
@@ -37,5 +44,6 @@ def test_plain_model_reveals_secrets_that_dp_fusion_keeps(capsys: pytest.Capture
     with capsys.disabled():
         shown = ", ".join(f"{how} {rate:.1%}" for how, rate in rates.items())
         Console().print(f"\nAnswers that reveal the secret, of {COUNT}: {shown}", highlight=False)
-    assert rates["plain"] >= 0.90
+    claimed = json.loads((model_path() / "eval.json").read_text())["tasks"]["one_record"]["rate"]
+    assert rates["plain"] >= claimed - 3.0 * math.sqrt(claimed * (1.0 - claimed) / COUNT)
     assert rates["dp-fusion"] <= rates["redacted"] + 0.02

@@ -88,7 +88,8 @@ An answer counts if it holds the value asked for exactly and no other value of t
 ## Limits
 
 Wording far from the training sentences, long or unusual names, several similar records and long lists lead to
-errors. English only. No safety training of any kind.
+errors. A paraphrase keeps the order of the sentences and may swap a verb for one of only nearby meaning. English
+only. No safety training of any kind.
 """
 
 

@@ -54,7 +54,7 @@ class Score:
 class Generator:
     """Greedy generation in batches with padding on the left."""
 
-    def __init__(self, model: str | Path, batch: int = 25) -> None:
+    def __init__(self, model: str | Path, batch: int = 50) -> None:
         """Load a model.
 
         Args:
