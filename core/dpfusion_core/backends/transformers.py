@@ -38,8 +38,8 @@ class TransformersBackend:
 
     Example:
         >>> backend = TransformersBackend.from_pretrained("dpfusion-tiny")
-        >>> sorted(backend.tokenizer.decode([i]) for i in backend.eos_token_ids)
-        ['<|im_end|>']
+        >>> backend.context_length
+        2048
     """
 
     def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
