@@ -1,7 +1,8 @@
 """Train the demonstration model from nothing.
 
 ``python -m dpfusion_core.demo.train --minutes 100 --out DIR`` makes the
-tokenizer, trains the model and measures it.
+tokenizer, trains the model and measures it.  If ``DIR`` holds a run or a copy
+of the shipped checkpoint, the training goes on from there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dpfusion_core.demo.batches import batches
 from dpfusion_core.demo.network import build_config, build_model
@@ -93,6 +94,12 @@ class Trainer:
                 optimizer.load_state_dict(saved)
             self.steps, self.tokens, self.seconds = state["steps"], state["tokens"], state["seconds"]
             log.info("resumed after %d steps, %.1f minutes", self.steps, self.seconds / 60)
+        elif (self.out / "model.safetensors").exists():  # a shipped checkpoint: weights, no optimiser state
+            weights: Any = LlamaForCausalLM.from_pretrained(self.out, dtype=torch.float32)
+            self.model.load_state_dict(weights.state_dict())
+            facts = json.loads((self.out / "training.json").read_text(encoding="utf-8"))
+            self.steps, self.tokens, self.seconds = facts["steps"], facts["tokens"], 60.0 * facts["minutes"]
+            log.info("went on from weights of %d steps, %.1f minutes", self.steps, self.seconds / 60)
 
     def _loss(self, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden = self.model.model(input_ids=ids).last_hidden_state
