@@ -3,27 +3,26 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, nullcontext
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
 from dpfusion_core import _validate
 from dpfusion_core.backends import Backend, TransformersBackend
+from dpfusion_core.charging import Plan, charged, make_plan
 from dpfusion_core.decoding import Protection, decode
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message
-from dpfusion_core.privacy import (
-    FixedAccountant,
-    MixtureRule,
-    PrivacyParameters,
-)
 from dpfusion_core.privacy.accounting import nothing_private
 from dpfusion_core.sampling import LogitsProcessor, Sampling
 from dpfusion_core.tokenization import Detokenizer, check_stop
 from dpfusion_core.views import Placeholder, Views, build_views, fixed_placeholder
+
+if TYPE_CHECKING:
+    from dpfusion_core.ledger import PrivacyLedger
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class _Request:
     """A request that has passed every check that needs no model."""
 
     views: Views
-    privacy: PrivacyParameters | None  # None: no private text
+    plan: Plan | None  # None: no private text
     sampling: Sampling
     max_new_tokens: int
     stop: tuple[str, ...]
@@ -46,6 +45,8 @@ class FusionEngine:
     Args:
         backend: The model.
         placeholder: What stands in the place of private text in the public view.
+        ledger: Keeps what each privacy unit has lost over all responses. Without one, every response
+            is accounted for on its own.
 
     Example:
         >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
@@ -62,8 +63,15 @@ class FusionEngine:
         (10.53, 'zero-out')
     """
 
-    def __init__(self, backend: Backend, *, placeholder: str | Placeholder = "____") -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        placeholder: str | Placeholder = "____",
+        ledger: "PrivacyLedger | None" = None,
+    ) -> None:
         self.backend = backend
+        self.ledger = ledger
         self.placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
 
     @classmethod
@@ -72,6 +80,7 @@ class FusionEngine:
         name_or_path: str,
         *,
         placeholder: str | Placeholder = "____",
+        ledger: "PrivacyLedger | None" = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         device_map: Any = None,
@@ -87,7 +96,7 @@ class FusionEngine:
         backend = TransformersBackend.from_pretrained(
             name_or_path, device=device, dtype=dtype, device_map=device_map, **model_kwargs
         )
-        return cls(backend, placeholder=placeholder)
+        return cls(backend, placeholder=placeholder, ledger=ledger)
 
     def __repr__(self) -> str:
         return f"FusionEngine({self.backend.fingerprint})"
@@ -107,6 +116,8 @@ class FusionEngine:
         Raises:
             PrivacyParameterError: If an option is missing, out of range or contradictory.
             ViewError: If the messages cannot be made into prompts that fit the model.
+            BudgetExhaustedError: If a unit's budget in the ledger is spent.
+            LedgerError: If the ledger cannot be reached or written; then nothing is generated.
             BackendError: If the model fails.
         """
         request = self._prepare(messages, options)
@@ -164,16 +175,11 @@ class FusionEngine:
         seed = options.get("seed")
         if seed is not None:
             _validate.count(seed, "seed", minimum=0)
-        privacy = _privacy(options)
         if isinstance(messages, Views):
             views = messages
         else:
             views = build_views(messages, self.backend.tokenizer, self.placeholder, options.get("tools"))
-        if views.units and privacy is None:
-            raise PrivacyParameterError(
-                "The request has private text but no privacy parameters. Give alpha and beta, for "
-                "example alpha=2.0, beta=0.01: smaller beta, more privacy."
-            )
+        plan = make_plan(options, views.units, max_new_tokens, self.ledger)
         if views.units and sampling.is_greedy:
             raise PrivacyParameterError(
                 "temperature=0 (greedy decoding) cannot be private: which token is the most probable "
@@ -189,7 +195,7 @@ class FusionEngine:
             )
         return _Request(
             views=views,
-            privacy=privacy if views.units else None,
+            plan=plan,
             sampling=sampling,
             max_new_tokens=max_new_tokens,
             stop=stop,
@@ -208,10 +214,14 @@ class FusionEngine:
         pending: list[int] = []
         count = 0
         finish_reason: FinishReason = "length"
-        with closing(self.backend.open(views.prompts)) as session:
+        plan = request.plan
+        with (
+            charged(plan, self.ledger) if plan else nullcontext() as charge,
+            closing(self.backend.open(views.prompts)) as session,
+        ):
             protection = None
-            if request.privacy is not None:
-                protection = _protect(request.privacy, request, session.logits().device)
+            if plan is not None and charge is not None:
+                protection = Protection(plan.rule(), charge.open(session.logits().device))
             tokens = decode(
                 session,
                 views.public,
@@ -246,30 +256,6 @@ class FusionEngine:
         else:
             guarantee = protection.accountant.guarantee(private=is_private)
         yield Chunk(text, tuple(pending), finish_reason, guarantee, report)
-
-
-def _privacy(options: GenerationOptions) -> PrivacyParameters | None:
-    """Return the privacy parameters, None if the request names none of them."""
-    alpha, beta = options.get("alpha"), options.get("beta")
-    if alpha is None and beta is None:
-        return None
-    if alpha is None or beta is None:
-        raise PrivacyParameterError("alpha and beta go together: give both.")
-    return PrivacyParameters(
-        alpha=alpha,
-        beta=beta,
-        delta=options.get("delta", 1e-5),
-        neighbours=options.get("neighbours", "zero-out"),
-        mixing_loss=options.get("mixing_loss"),
-    )
-
-
-def _protect(privacy: PrivacyParameters, request: _Request, device: torch.device) -> Protection:
-    mixing_loss = privacy.surcharge if privacy.neighbours == "replace" else None
-    return Protection(
-        MixtureRule(privacy.alpha, mixing_loss),
-        FixedAccountant(privacy, len(request.views.units), request.max_new_tokens, device),
-    )
 
 
 def _collect(chunks: Sequence[Chunk], request: _Request) -> GenerationResult:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
-from dpfusion_core.privacy import Diagnostics, Neighbours, PrivacyGuarantee
+from dpfusion_core.privacy import Accounting, Diagnostics, Neighbours, PrivacyGuarantee, Spending
 from dpfusion_core.sampling import LogitsProcessor
 
 FinishReason = Literal["stop", "length"]
@@ -14,11 +14,21 @@ class GenerationOptions(TypedDict, total=False):
     """Options of one request; each may be left out.
 
     Attributes:
-        alpha: Rényi order, above 1. Needed, with ``beta``, if the request has private text.
+        epsilon: What the response may lose of each unit, in nats. A request with private text needs
+            this, or ``alpha`` and ``beta``.
+        delta: Probability for epsilon; 1e-5 by default.
+        order: With ``epsilon``: the Rényi order, by default the one that allows the most.
+        responses: With ``epsilon``: how many responses of this size epsilon should last for; 1 by
+            default. A ledger adds them up.
+        alpha: Rényi order, above 1; with ``beta``.
         beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
-        delta: For the conversion to (epsilon, delta); 1e-5 by default.
+        mixing_loss: With ``alpha`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
         neighbours: ``"zero-out"`` (default) or ``"replace"``.
-        mixing_loss: ``c_inf`` for replace neighbours, nats per token.
+        accounting: ``"fixed"`` (default): every token may lose the same. ``"adaptive"``: what a
+            token does not use is left for later ones.
+        spending: Spending rule of adaptive accounting.
+        on_exhausted: With a ledger and fixed accounting, if a unit's budget is spent: ``"raise"``
+            (default) or ``"zero-out"``, which goes on without its text.
         max_new_tokens: Largest number of tokens, 256 by default. The guarantee is for this many.
         temperature: 1 by default; 0 is greedy, for requests without private text only.
         top_k: Keep the k tokens that are most probable given the public view.
@@ -31,11 +41,17 @@ class GenerationOptions(TypedDict, total=False):
         curator: Whether to return the data curator's report.
     """
 
-    alpha: float
-    beta: float
+    epsilon: float | None
     delta: float
-    neighbours: Neighbours
+    order: float | None
+    responses: int
+    alpha: float | None
+    beta: float | None
     mixing_loss: float | None
+    neighbours: Neighbours
+    accounting: Accounting
+    spending: Spending
+    on_exhausted: Literal["raise", "zero-out"]
     max_new_tokens: int
     temperature: float
     top_k: int | None

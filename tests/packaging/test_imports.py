@@ -24,6 +24,7 @@ FLOORS = {
     "ledger": 2,
     "decoding": 3,
     "generation": 2,
+    "charging": 3,
     "tokenization": 0,
     "engine": 4,
     "dpfusion": 5,

@@ -277,8 +277,8 @@ def conversation(rng: random.Random, maker: ValueMaker, progress: float = 1.0) -
     u = rng.random()
     if u < (0.02 if progress >= 1 else 0.3 * (1 - progress) + 0.02):
         return repeat(rng, maker)
-    if progress >= 0.5 and u > 0.82:
+    if progress >= 0.5 and u > 0.76:
         return several(rng, maker, pick(rng, (2, 2, 3, 4)))
-    if progress >= 0.25 and u > 0.52:
+    if progress >= 0.25 and u > 0.49:
         return whole_task(rng, maker)
     return single(rng, maker, rng.randint(1, 4) if progress < 0.25 else rng.randint(1, 8))

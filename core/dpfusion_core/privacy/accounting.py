@@ -1,5 +1,6 @@
 """Accounting: what the tokens of one response may cost each unit, and what they have cost."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -7,11 +8,11 @@ import torch
 from torch import Tensor
 
 from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import best_epsilon
 from dpfusion_core.privacy.loss import token_loss
-from dpfusion_core.privacy.parameters import Neighbours, PrivacyParameters
-
-Accounting = Literal["none", "fixed"]
+from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,19 @@ class PrivacyGuarantee:
         delta: Probability.
         order: Rényi order at which epsilon was converted; None if no unit was at stake.
         neighbours: The neighbour relation that the statement is about.
-        accounting: ``"fixed"``: every token counts with its bound. ``"none"``: the request had no
-            private text, so nothing was spent.
+        accounting: ``"fixed"``: every token counts with its bound. ``"adaptive"``: a filter keeps the
+            sum of the realised losses within a budget fixed in advance, and epsilon is the budget's.
+            ``"none"``: the request had no private text, so nothing was spent.
         tokens: Tokens sampled so far, the first and an end-of-sequence token included.
         max_tokens: The limit that was fixed before the first token.
         units: Number of privacy units of the request.
         loss_per_token: Rényi loss of one token in nats at ``alpha``; tokens times this is what a
-            budget is charged.
+            budget is charged. None under adaptive accounting: there it depends on private data.
         alpha: Rényi order of the per-token bound; None if no unit was at stake.
-        beta: The per-token bound is ``alpha * beta``; None if no unit was at stake.
+        beta: The per-token bound is ``alpha * beta``; None if no unit was at stake, and under
+            adaptive accounting, where tokens have no common bound.
+        exhausted: Number of units that took no part because their budget was spent, and the caller
+            chose to go on without them. Fixed accounting only: under adaptive accounting it would tell.
         private: False if the sampling randomness was chosen by the caller (a seed or generator):
             to whoever knows it the output is not private, whatever epsilon says.
     """
@@ -41,19 +46,23 @@ class PrivacyGuarantee:
     delta: float
     order: float | None
     neighbours: Neighbours
-    accounting: Accounting
+    accounting: Accounting | Literal["none"]
     tokens: int
     max_tokens: int
     units: int
-    loss_per_token: float
+    loss_per_token: float | None
     alpha: float | None
     beta: float | None
     private: bool
+    exhausted: int = 0
 
     @property
-    def charged(self) -> float:
-        """Rényi loss charged to each unit for the tokens sampled so far, in nats at ``alpha``."""
-        return self.tokens * self.loss_per_token
+    def charged(self) -> float | None:
+        """Rényi loss charged to each unit for the tokens sampled so far, in nats at ``alpha``.
+
+        None under adaptive accounting, where it is a function of private data.
+        """
+        return None if self.loss_per_token is None else self.tokens * self.loss_per_token
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, for metadata and JSON."""
@@ -74,6 +83,8 @@ class PrivacyGuarantee:
             f"(order {self.order:g}, {self.neighbours} neighbours, {self.accounting} accounting, "
             f"up to {self.max_tokens} tokens, {self.units} unit{'s' if self.units != 1 else ''})."
         )
+        if self.exhausted:
+            sentence += f" {self.exhausted} of the units had no budget left and took no part."
         if not self.private:
             sentence += " NOT private to anyone who knows the seed that the caller chose."
         return sentence
@@ -112,9 +123,43 @@ class Accountant(Protocol):
         """Take note of one sampled token and each unit's realised loss, nats, ``[units]``."""
         ...
 
+    def used(self) -> tuple[RenyiLoss, ...]:
+        """Return each unit's loss so far, for the ledger; may be private."""
+        ...
+
     def guarantee(self, *, private: bool) -> PrivacyGuarantee:
         """Return what holds for the response so far."""
         ...
+
+
+def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int) -> RenyiLoss:
+    """Return what ``max_tokens`` tokens cost one unit at most, in nats, at orders up to ``alpha``.
+
+    A bound on the divergence at ``alpha`` holds at every lower order, and formula (1) is then taken
+    at that order. Losses of tokens add up.
+
+    Args:
+        parameters: Per-token settings.
+        num_units: Number of privacy units of the request.
+        max_tokens: Number of tokens.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range.
+
+    Example:
+        >>> response_loss(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=100).at(2.0)
+        4.0
+    """
+    _validate.count(num_units, "num_units")
+    _validate.count(max_tokens, "max_tokens", minimum=0)
+    divergence = parameters.bound + parameters.surcharge
+
+    def at(order: float) -> float:
+        if order > parameters.alpha:
+            raise PrivacyParameterError(f"Nothing is known above order {parameters.alpha:g}.")
+        return max_tokens * token_loss(divergence, num_units, order)
+
+    return RenyiLoss(parameters.alpha, at)
 
 
 class FixedAccountant:
@@ -126,6 +171,7 @@ class FixedAccountant:
         parameters: Per-token settings.
         num_units: Number of privacy units of the request.
         max_tokens: Largest number of tokens of the response.
+        active: Whether each unit takes part; all do by default. The others still count as units.
         device: Where the bounds are needed.
 
     Raises:
@@ -142,15 +188,20 @@ class FixedAccountant:
         parameters: PrivacyParameters,
         num_units: int,
         max_tokens: int,
+        *,
+        active: Sequence[bool] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self._parameters = parameters
         self._num_units = _validate.count(num_units, "num_units")
         self._max_tokens = _validate.count(max_tokens, "max_tokens")
-        self._bounds = torch.full((num_units,), parameters.bound, dtype=torch.float64, device=device)
-        self._best = best_epsilon(
-            lambda order: max_tokens * self.loss_at(order), parameters.alpha, parameters.delta
-        )
+        self._active = (True,) * num_units if active is None else tuple(active)
+        if len(self._active) != num_units:
+            raise PrivacyParameterError(f"Expected {num_units} entries of active, got {len(self._active)}.")
+        taking_part = torch.tensor(self._active, dtype=torch.float64, device=device)
+        self._bounds = parameters.bound * taking_part  # [units]
+        worst = response_loss(parameters, num_units, max_tokens)
+        self._best = best_epsilon(worst.at, parameters.alpha, parameters.delta)
         self._tokens = 0
 
     def bounds(self) -> Tensor:
@@ -161,14 +212,11 @@ class FixedAccountant:
         """Count one token; the bound is charged, not the realised ``losses``."""
         self._tokens += 1
 
-    def loss_at(self, order: float) -> float:
-        """Return the loss of one token at an order up to ``alpha``, in nats.
-
-        A bound on the divergence at ``alpha`` holds at every lower order, and formula (1) is then
-        taken at that order.
-        """
-        divergence = self._parameters.bound + self._parameters.surcharge
-        return token_loss(divergence, self._num_units, order)
+    def used(self) -> tuple[RenyiLoss, ...]:
+        """Return each unit's loss so far: tokens times the bound; public."""
+        loss = response_loss(self._parameters, self._num_units, self._tokens)
+        nothing = response_loss(self._parameters, self._num_units, 0)
+        return tuple(loss if active else nothing for active in self._active)
 
     def guarantee(self, *, private: bool) -> PrivacyGuarantee:
         """Return the a-priori guarantee for ``max_tokens`` tokens and the count so far."""
@@ -182,8 +230,9 @@ class FixedAccountant:
             tokens=self._tokens,
             max_tokens=self._max_tokens,
             units=self._num_units,
-            loss_per_token=self.loss_at(parameters.alpha),
+            loss_per_token=response_loss(parameters, self._num_units, 1).at(parameters.alpha),
             alpha=parameters.alpha,
             beta=parameters.beta,
             private=private,
+            exhausted=self._num_units - sum(self._active),
         )

@@ -1,7 +1,7 @@
 """From Rényi differential privacy to (epsilon, delta), with the order that gave the answer."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dpfusion_core import _validate
@@ -77,9 +77,19 @@ def best_epsilon(loss_at: Callable[[float], float], max_order: float, delta: flo
         >>> best_epsilon(lambda order: 4.0, max_order=2.0, delta=1e-5).order
         2.0
     """
-    _validate.order(max_order, "max_order")
-    # Geometric in order - 1, the largest order itself first so that ties go to it.
-    steps = (1e-3 ** (step / _GRID_STEPS) for step in range(_GRID_STEPS + 1))
-    orders = (1.0 + (max_order - 1.0) * step for step in steps)
-    candidates = (ApproximateDP(rdp_to_epsilon(loss_at(a), a, delta), delta, a) for a in orders)
+    candidates = (
+        ApproximateDP(rdp_to_epsilon(loss_at(a), a, delta), delta, a) for a in orders_up_to(max_order)
+    )
     return min(candidates, key=lambda candidate: candidate.epsilon)
+
+
+def orders_up_to(max_order: float) -> Iterator[float]:
+    """Yield the orders at which a bound at ``max_order`` is tried: ``max_order`` first, then lower ones.
+
+    Raises:
+        PrivacyParameterError: If the order is out of range.
+    """
+    _validate.order(max_order, "max_order")
+    yield max_order  # exactly, and first, so that ties go to it
+    for step in range(1, _GRID_STEPS + 1):  # geometric in order - 1
+        yield 1.0 + (max_order - 1.0) * 1e-3 ** (step / _GRID_STEPS)

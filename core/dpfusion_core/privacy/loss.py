@@ -8,6 +8,8 @@ from torch import Tensor
 
 from dpfusion_core import _validate
 
+_LARGE = 30.0  # e^-30 is below the resolution of a double
+
 
 @overload
 def token_loss(divergence: float, num_units: int, order: float) -> float: ...
@@ -39,13 +41,16 @@ def token_loss(divergence: float | Tensor, num_units: int, order: float) -> floa
     _check(num_units, order)
     if num_units == 1:
         return divergence
-    d = torch.as_tensor(divergence, dtype=torch.float64)
-    x = (order - 1.0) * d
     # log((N-1)/N + e^x/N): the first form keeps the digits of a small x, the second a large x.
-    small = torch.log1p(torch.expm1(x.clamp(max=30.0)) / num_units)
+    if not isinstance(divergence, Tensor):
+        y = (order - 1.0) * divergence
+        if y < _LARGE:
+            return math.log1p(math.expm1(y) / num_units) / (order - 1.0)
+        return (y + math.log1p((num_units - 1) * math.exp(-y)) - math.log(num_units)) / (order - 1.0)
+    x = (order - 1.0) * divergence
+    small = torch.log1p(torch.expm1(x.clamp(max=_LARGE)) / num_units)
     large = x + torch.log1p((num_units - 1) * torch.exp(-x)) - math.log(num_units)
-    loss = torch.where(x < 30.0, small, large) / (order - 1.0)
-    return loss if isinstance(divergence, Tensor) else float(loss)
+    return torch.where(x < _LARGE, small, large) / (order - 1.0)
 
 
 @overload
@@ -77,12 +82,16 @@ def token_bound(loss: float | Tensor, num_units: int, order: float) -> float | T
     _check(num_units, order)
     if num_units == 1:
         return loss
-    c = torch.as_tensor(loss, dtype=torch.float64)
-    x = (order - 1.0) * c
-    small = torch.log1p(num_units * torch.expm1(x.clamp(max=30.0)))
+    if not isinstance(loss, Tensor):
+        y = (order - 1.0) * loss
+        if y < _LARGE:
+            return math.log1p(num_units * math.expm1(y)) / (order - 1.0)
+        log_rest = math.log1p(-math.exp(-y) * (num_units - 1) / num_units)
+        return (y + math.log(num_units) + log_rest) / (order - 1.0)
+    x = (order - 1.0) * loss
+    small = torch.log1p(num_units * torch.expm1(x.clamp(max=_LARGE)))
     large = x + math.log(num_units) + torch.log1p(-torch.exp(-x) * (num_units - 1) / num_units)
-    bound = torch.where(x < 30.0, small, large) / (order - 1.0)
-    return bound if isinstance(loss, Tensor) else float(bound)
+    return torch.where(x < _LARGE, small, large) / (order - 1.0)
 
 
 def _check(num_units: int, order: float) -> None:

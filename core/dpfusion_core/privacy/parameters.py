@@ -7,6 +7,7 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 
 Neighbours = Literal["zero-out", "replace"]
+Accounting = Literal["fixed", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,9 @@ class PrivacyParameters:
         if self.neighbours == "zero-out":
             return 0.0
         return self.bound if self.mixing_loss is None else self.mixing_loss
+
+
+def check_accounting(accounting: str) -> None:
+    """Raise ``PrivacyParameterError`` unless the kind of accounting is known."""
+    if accounting not in ("fixed", "adaptive"):
+        raise PrivacyParameterError(f"Expected accounting 'fixed' or 'adaptive', got {accounting!r}.")

@@ -1,5 +1,6 @@
 """Slow and certain answers: 50-digit arithmetic and enumeration of every response of a toy model."""
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpfusion_core.privacy import FusionRule
+from dpfusion_core.privacy import Accountant, FusionRule
 
 mp = mpmath.MPContext()
 mp.dps = 50
@@ -104,22 +105,41 @@ def responses(
     public: NextToken,
     private: Sequence[NextToken],
     rule: FusionRule,
-    bounds: Tensor,
+    accountant: Accountant,
     max_tokens: int,
     eos: int | None = None,
 ) -> Responses:
-    """Return the probability of every response of a toy model, each token fused by ``rule``."""
-    result: dict[Prefix, float] = {}
-    growing: dict[Prefix, float] = {(): 0.0}
+    """Return the probability of every response of a toy model, each token fused and charged."""
+    return {
+        path: probability
+        for path, probability, _ in accounted_responses(public, private, rule, accountant, max_tokens, eos)
+    }
+
+
+def accounted_responses(
+    public: NextToken,
+    private: Sequence[NextToken],
+    rule: FusionRule,
+    accountant: Accountant,
+    max_tokens: int,
+    eos: int | None = None,
+) -> list[tuple[Prefix, float, Accountant]]:
+    """Return every response of a toy model, its probability and its accountant at the end."""
+    result: list[tuple[Prefix, float, Accountant]] = []
+    growing: list[tuple[Prefix, float, Accountant]] = [((), 0.0, accountant)]
     for length in range(1, max_tokens + 1):
-        longer: dict[Prefix, float] = {}
-        for prefix, log_probability in growing.items():
-            fused = rule.fuse(public(prefix), torch.stack([row(prefix) for row in private]), bounds)
+        longer = []
+        for prefix, log_probability, before in growing:
+            after = copy.deepcopy(before)
+            rows = torch.stack([row(prefix) for row in private])
+            fused = rule.fuse(public(prefix), rows, after.bounds())
+            after.charge(fused.losses)
             for token, log_next in enumerate(fused.log_probs.tolist()):
                 ended = token == eos or length == max_tokens
-                (result if ended else longer)[(*prefix, token)] = log_probability + log_next
+                child = ((*prefix, token), log_probability + log_next, after)
+                (result if ended else longer).append(child)
         growing = longer
-    return {response: math.exp(value) for response, value in result.items()}
+    return [(path, math.exp(value), last) for path, value, last in result]
 
 
 def response_divergence(first: Responses, second: Responses, order: float) -> float:

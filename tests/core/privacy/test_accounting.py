@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dpfusion_core.privacy import FixedAccountant, PrivacyGuarantee, PrivacyParameters
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.privacy import FixedAccountant, PrivacyGuarantee, PrivacyParameters, response_loss
 from tests.core.privacy import oracle
 
 
@@ -34,11 +35,11 @@ def test_number_of_the_specification() -> None:
 def test_loss_of_a_token_is_formula_1_with_the_surcharge(
     order: float, mixing_loss: float | None, units: int
 ) -> None:
-    zero_out = FixedAccountant(PrivacyParameters(8.0, 0.05), units, 10)
-    assert zero_out.loss_at(order) == pytest.approx(float(oracle.token_loss(0.4, units, order)), rel=1e-12)
+    zero_out = response_loss(PrivacyParameters(8.0, 0.05), units, 10)
+    assert zero_out.at(order) == pytest.approx(10 * float(oracle.token_loss(0.4, units, order)), rel=1e-12)
     parameters = PrivacyParameters(8.0, 0.05, neighbours="replace", mixing_loss=mixing_loss)
     exact = oracle.token_loss(0.4 + (0.4 if mixing_loss is None else mixing_loss), units, order)
-    assert FixedAccountant(parameters, units, 10).loss_at(order) == pytest.approx(float(exact), rel=1e-12)
+    assert response_loss(parameters, units, 10).at(order) == pytest.approx(10 * float(exact), rel=1e-12)
 
 
 @pytest.mark.parametrize("units", [1, 3])
@@ -127,3 +128,27 @@ def test_request_without_units_claims_no_protection() -> None:
 def test_dict_survives_json() -> None:
     result = guarantee(PrivacyParameters(2.0, 0.02, neighbours="replace"), 3)
     assert PrivacyGuarantee(**json.loads(json.dumps(result.as_dict(), allow_nan=False))) == result
+
+
+def test_nothing_is_said_above_the_order_of_the_bound() -> None:
+    with pytest.raises(PrivacyParameterError, match="above order 2"):
+        response_loss(PrivacyParameters(2.0, 0.02), 1, 10).at(2.1)
+
+
+def test_what_is_used_is_the_bound_of_each_token_whatever_the_realised_loss() -> None:
+    accountant = FixedAccountant(PrivacyParameters(2.0, 0.02), 2, 10, active=[True, False])
+    for realised in (0.0, 0.01):
+        accountant.charge(torch.full((2,), realised).double())
+    active, inactive = accountant.used()
+    assert active.at(2.0) == pytest.approx(2 * float(oracle.token_loss(0.04, 2, 2.0)), rel=1e-12)
+    assert inactive.at(2.0) == 0.0
+
+
+def test_units_without_budget_take_no_part_but_count_as_units() -> None:
+    accountant = FixedAccountant(PrivacyParameters(2.0, 0.02), 3, 10, active=[True, False, True])
+    assert accountant.bounds().tolist() == [0.04, 0.0, 0.04]
+    result = accountant.guarantee(private=True)
+    assert (result.units, result.exhausted) == (3, 1)
+    assert "1 of the units had no budget left" in str(result)
+    with pytest.raises(PrivacyParameterError, match="3 entries"):
+        FixedAccountant(PrivacyParameters(2.0, 0.02), 3, 10, active=[True])

@@ -2,6 +2,7 @@
 more than the accountant says."""
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpfusion_core.privacy import FixedAccountant, MixtureRule, Neighbours, PrivacyParameters
+from dpfusion_core.privacy import (
+    SPENDING_RULES,
+    Accountant,
+    AdaptiveAccountant,
+    FixedAccountant,
+    MixtureRule,
+    Neighbours,
+    PrivacyParameters,
+    Spending,
+    response_loss,
+)
 from tests.core.privacy.oracle import (
     NextToken,
     Prefix,
@@ -49,17 +60,27 @@ class Setting:
     """Parameters, their accountant, and the responses of the toy model under them."""
 
     def __init__(
-        self, parameters: PrivacyParameters, units: int, max_tokens: int, eos: int | None = 0
+        self,
+        parameters: PrivacyParameters,
+        units: int,
+        max_tokens: int,
+        eos: int | None = 0,
+        spending: Spending | None = None,
     ) -> None:
         self.parameters, self.max_tokens, self._eos = parameters, max_tokens, eos
-        self.accountant = FixedAccountant(parameters, units, max_tokens)
+        self.accountant: Accountant = FixedAccountant(parameters, units, max_tokens)
+        if spending is not None:
+            self.accountant = AdaptiveAccountant(parameters, units, max_tokens, spending=spending)
+            self.budget = response_loss(parameters, units, max_tokens).at(parameters.alpha)
+        self.worst = response_loss(parameters, units, max_tokens)
 
     def responses(self, public: NextToken, private: list[NextToken]) -> Responses:
         rule = MixtureRule(self.parameters.alpha, self.parameters.surcharge or None)
-        return responses(public, private, rule, self.accountant.bounds(), self.max_tokens, self._eos)
+        return responses(public, private, rule, self.accountant, self.max_tokens, self._eos)
 
     def limit(self, order: float) -> float:
-        return self.max_tokens * self.accountant.loss_at(order)
+        """Adaptive accounting: the filter is at alpha, and what holds there holds below."""
+        return self.worst.at(order) if isinstance(self.accountant, FixedAccountant) else self.budget
 
     def assert_covers(self, first: Responses, second: Responses) -> None:
         """Check the loss at several orders and the printed epsilon."""
@@ -158,7 +179,7 @@ def test_without_the_cap_replace_neighbours_are_far_apart() -> None:
     contents = constant(1.0, 0.0), constant(0.0, 1.0)
     for mixing_loss, low, high in ((None, 0.3, 10.0), (parameters.surcharge, 0.02, 0.04)):
         rule = MixtureRule(2.0, mixing_loss)
-        pair = [responses(RARE, [row], rule, accountant.bounds(), 1) for row in contents]
+        pair = [responses(RARE, [row], rule, accountant, 1) for row in contents]
         assert low < response_divergence(*pair, 2.0) <= high
 
 
@@ -178,3 +199,63 @@ def test_printed_epsilon_covers_the_exact_delta(alpha: float, beta: float, delta
     epsilon = setting.accountant.guarantee(private=True).epsilon
     assert epsilon > 0
     assert exact_delta(whole, without, epsilon) <= delta < exact_delta(whole, without, epsilon / 3)
+
+
+RULES = sorted(SPENDING_RULES)
+
+
+@pytest.mark.parametrize("relation", ["zero-out", "replace"])
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("spending", RULES)
+@pytest.mark.parametrize("alpha, beta, delta", [(1.5, 0.3, 0.2), (2.0, 0.02, 1e-5), (8.0, 0.05, 0.01)])
+def test_no_neighbours_diverge_by_more_than_the_budget(
+    alpha: float, beta: float, delta: float, spending: Spending, units: int, relation: Neighbours
+) -> None:
+    setting = Setting(PrivacyParameters(alpha, beta, delta, relation), units, 3, spending=spending)
+    public = table(1, 3, 1.0)
+    private = [table(10, 3, 2.0), table(11, 3, 3.0, public, zeros=True), table(12, 3, 0.1, public)][:units]
+    whole = setting.responses(public, private)
+    assert math.fsum(whole.values()) == pytest.approx(1.0, abs=1e-12)
+    for unit in range(units):
+        for changed in neighbours_of(public, private, unit, relation, 3):
+            setting.assert_covers(whole, setting.responses(public, changed))
+
+
+def late(first: NextToken, then: NextToken, step: int) -> NextToken:
+    """Return a view that changes at a step: quiet tokens before loud ones, or the other way round."""
+    return lambda prefix: (first if len(prefix) < step else then)(prefix)
+
+
+@pytest.mark.parametrize("spending", RULES)
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_adaptive_budget_is_never_exceeded_and_saved_budget_is_used(spending: Spending, step: int) -> None:
+    """Two-sided: after quiet tokens the rules that carry over reach the whole budget, the constant one
+    only its share."""
+    setting = Setting(PrivacyParameters(2.0, 0.02), 1, 4, eos=None, spending=spending)
+    public = constant(1e-3, 0.999)
+    whole = setting.responses(public, [late(public, constant(1.0, 0.0), step)])
+    divergence = response_divergence(whole, setting.responses(public, [public]), 2.0)
+    used = divergence / setting.budget
+    assert used <= ROUNDING
+    if spending == "constant":
+        assert used == pytest.approx((4 - step) / 4, rel=1e-4)
+    else:
+        assert used > 0.95 * (1.0 if spending != "capped" or step < 4 else 0.0)
+
+
+@pytest.mark.parametrize("spending", RULES)
+@pytest.mark.parametrize("units", [1, 2])
+@pytest.mark.parametrize("public", [RARE, COMMON], ids=["rare", "common"])
+@pytest.mark.parametrize("mixing_loss", [0.005, 0.02, 0.5])
+def test_two_contents_stay_within_the_budget_also_where_one_of_them_is_exhausted(
+    mixing_loss: float, public: NextToken, units: int, spending: Spending
+) -> None:
+    """One content is loud at first, the other at last: they run out of budget at different tokens."""
+    parameters = PrivacyParameters(2.0, 0.01, neighbours="replace", mixing_loss=mixing_loss)
+    setting = Setting(parameters, units, max_tokens=4, eos=None, spending=spending)
+    calls, forbids = constant(1.0, 0.0), constant(0.0, 1.0)
+    contents = [late(calls, public, 2), late(public, forbids, 2), calls, forbids, late(forbids, calls, 2)]
+    rest = [table(30 + unit, 2, 1.0) for unit in range(units - 1)]
+    made = [setting.responses(public, [content, *rest]) for content in contents]
+    for first, second in itertools.combinations(made, 2):
+        setting.assert_covers(first, second)

@@ -1,0 +1,127 @@
+"""Adaptive accounting: what one token does not use is left for later ones (a Rényi filter)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.privacy.accounting import PrivacyGuarantee, response_loss
+from dpfusion_core.privacy.budget import RenyiLoss
+from dpfusion_core.privacy.conversion import rdp_to_epsilon
+from dpfusion_core.privacy.loss import token_bound, token_loss
+from dpfusion_core.privacy.parameters import PrivacyParameters
+from dpfusion_core.privacy.spending import SPENDING_RULES, Spending, check_spending
+
+DEFAULT_SPENDING: Spending = "remaining"
+_SAFETY = 1.0 - 1e-12  # of what is left: rounding in formulas (1) and (2) must not exceed it
+
+
+class AdaptiveAccountant:
+    """A Rényi filter per unit (THEORY section 4; Feldman and Zrnic 2021, arXiv 2008.11193).
+
+    The budget of a response is fixed before its first token: what ``max_tokens`` tokens would lose at
+    most with the given parameters. Before each token a spending rule allows part of what is left;
+    after it the realised loss is charged. On no path of tokens do the losses exceed the budget, so
+    the budget is the guarantee. A unit with nothing left contributes its public distribution from
+    then on: nothing is raised, since that would tell.
+
+    Realised losses and what is left of the budget are functions of private data. ``repr`` does not
+    show them; :meth:`used` is for the ledger.
+
+    Args:
+        parameters: Per-token settings; their worst case is the budget.
+        num_units: Number of privacy units of the request.
+        max_tokens: Largest number of tokens of the response.
+        spending: Name of the spending rule.
+        granted: What each unit may lose, in nats at ``alpha``, if that is less than the budget: its
+            ledger may have less left. Private. Zero-out neighbours only.
+        device: Where the bounds are needed.
+
+    Raises:
+        PrivacyParameterError: If a value is out of range.
+
+    Example:
+        >>> accountant = AdaptiveAccountant(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=100)
+        >>> round(accountant.guarantee(private=True).epsilon, 2)
+        14.13
+        >>> accountant.charge(torch.tensor([0.0]).double())  # the token took nothing ...
+        >>> round(accountant.bounds().item(), 6)  # ... so the others share what it left
+        0.040404
+    """
+
+    def __init__(
+        self,
+        parameters: PrivacyParameters,
+        num_units: int,
+        max_tokens: int,
+        *,
+        spending: Spending = DEFAULT_SPENDING,
+        granted: Sequence[float] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        check_spending(spending)
+        if granted is not None and parameters.neighbours == "replace":
+            # Under replace neighbours each token costs c_inf even if this unit is exhausted, because
+            # the other content may not be: the budget must be granted whole or not at all.
+            raise PrivacyParameterError("granted only has a meaning with neighbours='zero-out'.")
+        self._parameters = parameters
+        self._num_units = num_units
+        self._max_tokens = max_tokens
+        self._rule = SPENDING_RULES[spending]
+        self._budget = response_loss(parameters, num_units, max_tokens).at(parameters.alpha)
+        whole = torch.full((num_units,), self._budget, dtype=torch.float64, device=device)
+        if granted is not None:
+            whole = torch.minimum(whole, torch.tensor(granted, dtype=torch.float64, device=device))
+        self._total = whole  # [units]
+        self._spent = torch.zeros_like(whole)  # [units]
+        self._floor = token_loss(parameters.surcharge, num_units, parameters.alpha)
+        self._tokens = 0
+
+    def __repr__(self) -> str:
+        return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._tokens})"
+
+    def bounds(self) -> Tensor:
+        """Return what each contribution may diverge at the next token, nats, ``[units]``. Private."""
+        to_come = self._max_tokens - self._tokens
+        left = (self._total - self._spent).clamp(min=0.0) * _SAFETY
+        share = self._rule(self._total, left, self._tokens, self._max_tokens)
+        # Every token to come costs at least the floor, 0 but for replace neighbours.
+        share = torch.minimum(share, left - (to_come - 1) * self._floor).clamp(min=0.0)
+        bounds = token_bound(share, self._num_units, self._parameters.alpha) - self._parameters.surcharge
+        return bounds.clamp(min=0.0)
+
+    def charge(self, losses: Tensor) -> None:
+        """Add one token's realised losses, nats, ``[units]``."""
+        self._spent = self._spent + losses
+        self._tokens += 1
+
+    def used(self) -> tuple[RenyiLoss, ...]:
+        """Return each unit's realised loss so far; private, for the ledger."""
+        alpha = self._parameters.alpha
+        if self._parameters.neighbours == "replace":  # a refund would tell the realised part
+            return (response_loss(self._parameters, self._num_units, self._max_tokens),) * self._num_units
+        return tuple(_constant_loss(alpha, value) for value in self._spent.tolist())
+
+    def guarantee(self, *, private: bool) -> PrivacyGuarantee:
+        """Return the guarantee, which follows from the budget alone, never from what was used."""
+        parameters = self._parameters
+        return PrivacyGuarantee(
+            epsilon=rdp_to_epsilon(self._budget, parameters.alpha, parameters.delta),
+            delta=parameters.delta,
+            order=parameters.alpha,
+            neighbours=parameters.neighbours,
+            accounting="adaptive",
+            tokens=self._tokens,
+            max_tokens=self._max_tokens,
+            units=self._num_units,
+            loss_per_token=None,
+            alpha=parameters.alpha,
+            beta=None,
+            private=private,
+        )
+
+
+def _constant_loss(max_order: float, value: float) -> RenyiLoss:
+    """A loss at ``max_order`` bounds the loss at every lower order."""
+    return RenyiLoss(max_order, lambda order: value)

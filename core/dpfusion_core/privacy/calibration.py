@@ -1,0 +1,132 @@
+"""From a budget to per-token settings: the largest ``beta`` that stays within epsilon."""
+
+import math
+from dataclasses import dataclass
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.privacy.budget import MAX_ORDER, PrivacyBudget, smallest_epsilon
+from dpfusion_core.privacy.conversion import orders_up_to
+from dpfusion_core.privacy.loss import token_bound
+from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters, check_accounting
+
+# Replace neighbours: the share of a token's bound that goes to the cap of the mixing weight, the rest
+# to the divergence. `make bench` prints the experiment behind the number.
+MIXING_SHARE = 0.5
+
+
+def calibrate_beta(
+    epsilon: float,
+    delta: float,
+    max_tokens: int,
+    num_units: int = 1,
+    order: float | None = None,
+    neighbours: Neighbours = "zero-out",
+    *,
+    accounting: Accounting = "fixed",
+    mixing_share: float = MIXING_SHARE,
+) -> PrivacyParameters:
+    r"""Return the per-token settings with the largest ``beta`` that stay within ``epsilon``.
+
+    The loss budget of the response at an order, ``B(a)`` by formula (4), is divided by the number of
+    tokens and turned into a bound on the divergence by formula (2). A bound at ``order`` also holds
+    at every lower order; the order that allows most is taken. Under adaptive accounting the filter
+    keeps its sum at ``order`` alone, so there it is that order.
+
+    Args:
+        epsilon: What a response of ``max_tokens`` tokens may lose, in nats.
+        delta: Probability in (0, 1).
+        max_tokens: Largest number of tokens of the response.
+        num_units: Number of privacy units of the request.
+        order: Rényi order of the per-token bound; by default the one that allows the most divergence
+            per order, ``argmax B(a)/a`` (THEORY section 5).
+        neighbours: The neighbour relation.
+        accounting: ``"fixed"`` or ``"adaptive"``.
+        mixing_share: For replace neighbours, the share of a token's bound that goes to ``c_inf``.
+
+    Returns:
+        The settings. Their guarantee is ``epsilon`` to 1e-9, and never above it.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range, or epsilon is below what the conversion
+            costs at ``order``; the message says which epsilon or which order would do.
+
+    Example:
+        >>> parameters = calibrate_beta(epsilon=8.0, delta=1e-5, max_tokens=100, order=4.0)
+        >>> round(parameters.beta, 4), parameters.alpha
+        (0.0123, 4.0)
+    """
+    budget = PrivacyBudget(epsilon, delta)
+    _validate.count(max_tokens, "max_tokens")
+    _validate.count(num_units, "num_units")
+    check_accounting(accounting)
+    alpha = _feasible_order(budget, order)
+    orders = orders_up_to(alpha) if accounting == "fixed" else (alpha,)
+    bound = max(
+        token_bound(loss / max_tokens, num_units, a) for a in orders if (loss := budget.loss_at(a)) > 0.0
+    )
+    mixing_loss = None
+    if neighbours == "replace":
+        _validate.probability(mixing_share, "mixing_share")
+        mixing_loss = mixing_share * bound
+        bound -= mixing_loss
+    return PrivacyParameters(alpha, bound / alpha, delta, neighbours, mixing_loss)
+
+
+@dataclass(frozen=True)
+class OrderChoice:
+    """What one order makes of a budget; a row of the table of ``dpfusion calibrate``.
+
+    Attributes:
+        order: Rényi order.
+        loss: Loss budget of the response in nats at this order; not positive if the order cannot meet
+            the target.
+        parameters: The per-token settings; None if the order cannot meet the target.
+    """
+
+    order: float
+    loss: float
+    parameters: PrivacyParameters | None
+
+
+def compare_orders(
+    budget: PrivacyBudget,
+    max_tokens: int,
+    num_units: int = 1,
+    neighbours: Neighbours = "zero-out",
+    orders: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 256.0),
+) -> list[OrderChoice]:
+    """Return what each order makes of a budget, the default order among them, in ascending order."""
+    rows = []
+    for order in sorted({*orders, budget.best_order()}):
+        loss = budget.loss_at(order)
+        parameters = None
+        if loss > 0.0:
+            parameters = calibrate_beta(
+                budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours
+            )
+        rows.append(OrderChoice(order, loss, parameters))
+    return rows
+
+
+def _feasible_order(budget: PrivacyBudget, order: float | None) -> float:
+    """Return the order to use, or say what could be met."""
+    best = budget.best_order()
+    if order is None:
+        order = best
+    if budget.loss_at(order) > 0.0:
+        return order
+    smallest = smallest_epsilon(order, budget.delta)
+    advice = f"ask for more than epsilon={_round_up(smallest)}"
+    if budget.loss_at(best) > 0.0:
+        advice += f", or take order={best:.3g}"
+    elif order < MAX_ORDER:
+        advice += f" (at order={MAX_ORDER:g}: {_round_up(smallest_epsilon(MAX_ORDER, budget.delta))})"
+    raise PrivacyParameterError(
+        f"epsilon={budget.epsilon:g} at delta={budget.delta:g} cannot be certified at order {order:g}, "
+        f"however little the response tells: {advice}."
+    )
+
+
+def _round_up(value: float) -> str:
+    return f"{math.ceil(value * 1e4) / 1e4:g}"
