@@ -1,7 +1,7 @@
 """``DPFusion`` and ``generate_dp_text``: the class and the function of the published library."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.tagging import Tagger, split_by_spans
 from dpfusion_core.views import Placeholder, Views, render, views_of_contexts
+
+if TYPE_CHECKING:
+    from dpfusion_core.ledger import PrivacyLedger
 
 
 class DPFusionResult(Mapping[str, Any]):
@@ -57,6 +60,7 @@ class DPFusion:
         max_tokens: Largest number of tokens of a response unless ``generate`` is told another.
         placeholder: What stands in the place of private text in the public view.
         tagger: Finds the private phrases of private messages, for :meth:`run_tagger`.
+        ledger: Keeps what each privacy unit has lost over all responses.
 
     Raises:
         BackendError: If the model cannot be loaded or is not a causal language model.
@@ -81,12 +85,13 @@ class DPFusion:
         max_tokens: int = 100,
         placeholder: str | Placeholder = "____",
         tagger: Tagger | None = None,
+        ledger: "PrivacyLedger | None" = None,
     ) -> None:
         if isinstance(model, str):
             backend = TransformersBackend.from_pretrained(model)
         else:
             backend = TransformersBackend(model, tokenizer)
-        self.engine = FusionEngine(backend, placeholder=placeholder)
+        self.engine = FusionEngine(backend, placeholder=placeholder, ledger=ledger)
         self.max_tokens = max_tokens
         self.tagger = tagger
         self._messages: list[Message] = []
@@ -149,8 +154,8 @@ class DPFusion:
         self,
         private_context: str | None = None,
         public_context: str | None = None,
-        alpha: float = 2.0,
-        beta: float = 0.01,
+        alpha: float | None = None,
+        beta: float | None = None,
         temperature: float = 1.0,
         max_new_tokens: int | None = None,
         **options: Any,
@@ -160,8 +165,9 @@ class DPFusion:
         Args:
             private_context: A ready prompt that reveals the private text; with ``public_context``.
             public_context: The same prompt with the private text replaced.
-            alpha: Rényi order, above 1.
-            beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
+            alpha: Rényi order, above 1; 2.0 unless the options say ``epsilon``.
+            beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats; 0.01
+                unless the options say ``epsilon``.
             temperature: Above 0 if anything is private.
             max_new_tokens: Largest number of tokens; ``max_tokens`` by default.
             **options: Further options of :class:`~dpfusion_core.generation.GenerationOptions`.
@@ -185,8 +191,8 @@ class DPFusion:
         self,
         private_tokens: Tensor | Sequence[int],
         public_tokens: Tensor | Sequence[int],
-        alpha: float = 2.0,
-        beta: float = 0.01,
+        alpha: float | None = None,
+        beta: float | None = None,
         temperature: float = 1.0,
         max_new_tokens: int | None = None,
         **options: Any,
@@ -198,12 +204,14 @@ class DPFusion:
     def _generate(
         self,
         source: Sequence[Message] | Views,
-        alpha: float,
-        beta: float,
+        alpha: float | None,
+        beta: float | None,
         temperature: float,
         max_new_tokens: int | None,
         options: dict[str, Any],
     ) -> DPFusionResult:
+        if options.get("epsilon") is None:  # the published library's defaults
+            alpha, beta = 2.0 if alpha is None else alpha, 0.01 if beta is None else beta
         settings: GenerationOptions = {
             **options,  # type: ignore[typeddict-item]  # the engine checks names and values
             "alpha": alpha,
@@ -223,8 +231,8 @@ def generate_dp_text(
     tokenizer: Any,
     private_context: str,
     public_context: str,
-    alpha: float = 2.0,
-    beta: float = 0.01,
+    alpha: float | None = None,
+    beta: float | None = None,
     temperature: float = 1.0,
     max_new_tokens: int = 100,
     **options: Any,

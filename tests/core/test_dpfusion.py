@@ -217,3 +217,14 @@ def test_model_without_a_chat_template() -> None:
     assert "1973" not in str(caught.value)
     # Ready prompts need no template.
     assert dpf.generate("abc", "ab_", max_new_tokens=2)["token_ids"]
+
+
+def test_epsilon_takes_the_place_of_the_default_alpha_and_beta() -> None:
+    dpf = DPFusion("dpfusion-tiny")
+    dpf.add_message("user", "He lives in Oslo.", is_private=True)
+    dpf.add_message("user", "Where does he live?")
+    assert dpf.generate(max_new_tokens=3)["guarantee"].beta == 0.01
+    guarantee = dpf.generate(epsilon=8.0, max_new_tokens=3)["guarantee"]
+    assert guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
+    with pytest.raises(PrivacyParameterError, match="not both"):
+        dpf.generate(epsilon=8.0, alpha=2.0)

@@ -23,7 +23,14 @@ from dpfusion_core import (
     Segment,
     ViewError,
 )
-from dpfusion_core.privacy import rdp_to_epsilon, token_loss
+from dpfusion_core.privacy import (
+    SPENDING_RULES,
+    Accounting,
+    Neighbours,
+    Spending,
+    rdp_to_epsilon,
+    token_loss,
+)
 from dpfusion_core.views import Views
 from tests.core.models import CharTokenizer
 from tests.core.toys import (
@@ -64,6 +71,74 @@ def test_early_end_is_charged_less_and_promised_the_same() -> None:
     assert (result.text, result.token_ids, result.finish_reason) == ("", (EOS,), "stop")
     assert result.guarantee.charged == pytest.approx(0.02)
     assert result.guarantee.epsilon == pytest.approx(rdp_to_epsilon(50 * 0.02, 2.0, 1e-5))
+
+
+@pytest.mark.parametrize("accounting", ["fixed", "adaptive"])
+@pytest.mark.parametrize("neighbours", ["zero-out", "replace"])
+@pytest.mark.parametrize("units", [1, 3])
+def test_epsilon_is_met_and_never_exceeded(
+    accounting: Accounting, neighbours: Neighbours, units: int
+) -> None:
+    messages = [Message("user", SECRET, True, f"u{i}") for i in range(units)] + QUESTION
+    options: GenerationOptions = {"epsilon": 8.0, "delta": 1e-6, "max_new_tokens": 9}
+    guarantee = (
+        FusionEngine(secretive_backend())
+        .generate(messages, **options, accounting=accounting, neighbours=neighbours)
+        .guarantee
+    )
+    assert guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
+    assert guarantee.epsilon <= 8.0
+    assert (guarantee.delta, guarantee.accounting, guarantee.neighbours) == (1e-6, accounting, neighbours)
+
+
+def test_epsilon_may_be_meant_for_several_responses() -> None:
+    options: GenerationOptions = {"epsilon": 8.0, "order": 4.0, "max_new_tokens": 10}
+    engine = FusionEngine(secretive_backend())
+    whole = engine.generate(private_chat(), **options).guarantee
+    part = engine.generate(private_chat(), **options, responses=5).guarantee
+    assert whole.loss_per_token is not None
+    assert part.loss_per_token == pytest.approx(whole.loss_per_token / 5)
+
+
+def test_adaptive_accounting_gives_later_tokens_what_earlier_ones_left() -> None:
+    """The private view agrees with the public one for five tokens, then objects."""
+    tokenizer = CharTokenizer()
+    needle = tuple(tokenizer(SECRET)["input_ids"])
+    start = tuple(tokenizer("<assistant>")["input_ids"])
+
+    def next_logits(row: tuple[int, ...]) -> torch.Tensor:
+        places = [i for i in range(len(row)) if row[i : i + len(start)] == start]
+        step = len(row) - places[-1] - len(start)
+        is_private = any(row[i : i + len(needle)] == needle for i in range(len(row)))
+        probabilities = (0.05, 0.95) if is_private and step >= 5 else (0.95, 0.05)
+        return logits_of(dict(zip(TOKENS[:2], probabilities, strict=True)))
+
+    options: GenerationOptions = {**PAPER, "max_new_tokens": 10, "curator": True}
+    weights = {}
+    for accounting in ("fixed", "adaptive"):
+        engine = FusionEngine(ScriptedBackend(next_logits, tokenizer, VOCAB, [EOS]))
+        report = engine.generate(private_chat(), **options, accounting=accounting).report
+        assert report is not None
+        weights[accounting] = report.lambdas["PRIVATE"]
+    assert weights["fixed"][:5] == weights["adaptive"][:5] == [1.0] * 5
+    assert all(
+        more > 1.2 * less for more, less in zip(weights["adaptive"][5:], weights["fixed"][5:], strict=True)
+    )
+
+
+@pytest.mark.parametrize("spending", sorted(SPENDING_RULES))
+def test_exhausted_unit_looks_like_any_other_output(spending: Spending) -> None:
+    """The first tokens eat the budget; the text goes on to its full length."""
+    options: GenerationOptions = {"alpha": 2.0, "beta": 1e-4, "accounting": "adaptive", "spending": spending}
+    result = FusionEngine(secretive_backend()).generate(
+        private_chat(), **options, max_new_tokens=30, curator=True
+    )
+    assert (len(result.token_ids), result.finish_reason) == (30, "length")
+    assert result.guarantee.exhausted == 0
+    assert result.report is not None
+    assert sum(result.report.divergences["PRIVATE"]) <= 30 * 2e-4
+    if spending == "capped":
+        assert result.report.lambdas["PRIVATE"][-1] == 0.0
 
 
 def test_several_units_share_each_token() -> None:
@@ -162,7 +237,20 @@ def test_ready_views_and_continuation() -> None:
 
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({}, "alpha and beta"),
+    ({}, "epsilon and delta"),
+    ({"epsilon": 8.0, "alpha": 2.0}, "not both"),
+    ({"epsilon": 8.0, "beta": 0.01}, "not both"),
+    ({"epsilon": 8.0, "alpha": 2.0, "beta": 0.01}, "not both"),
+    ({"epsilon": 0.0}, "epsilon"),
+    ({"epsilon": math.nan}, "epsilon"),
+    ({"epsilon": 8.0, "order": 2.0}, "order=3.87"),
+    ({"epsilon": 8.0, "mixing_loss": 0.1}, "mixing_loss"),
+    ({"epsilon": 8.0, "responses": 0}, "responses"),
+    (PAPER | {"order": 2.0}, "order"),
+    (PAPER | {"responses": 2}, "responses"),
+    (PAPER | {"accounting": "loose"}, "accounting"),
+    (PAPER | {"spending": "all"}, "spending"),
+    (PAPER | {"on_exhausted": "ignore"}, "on_exhausted"),
     ({"alpha": 2.0}, "alpha and beta"),
     ({"alpha": 1.0, "beta": 0.01}, "alpha"),
     ({"alpha": 0.5, "beta": 0.01}, "alpha"),
@@ -302,13 +390,15 @@ def test_two_threads_share_an_engine() -> None:
     assert [found[index] for index in range(4)] == expected
 
 
-def test_nothing_data_dependent_shows(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("accounting", ["fixed", "adaptive"])
+def test_nothing_data_dependent_shows(accounting: Accounting, caplog: pytest.LogCaptureFixture) -> None:
     """Two secrets that move the distributions differently leave all that is shown alike."""
     caplog.set_level(logging.DEBUG)
     shown = []
     for private in ((0.05, 0.15, 0.2, 0.6), (0.5, 0.3, 0.15, 0.05)):
         engine = FusionEngine(secretive_backend(private=private))
-        chunks = list(engine.stream(private_chat(), **PAPER, max_new_tokens=5, curator=True))
+        options: GenerationOptions = {**PAPER, "max_new_tokens": 5, "accounting": accounting}
+        chunks = list(engine.stream(private_chat(), **options, curator=True))
         last = chunks[-1]
         assert last.guarantee is not None
         shown.append((last.guarantee, last.guarantee.as_dict(), str(last.guarantee), repr(last.guarantee)))

@@ -1,4 +1,4 @@
-"""The command line: ``dpfusion demo``, ``dpfusion doctor``."""
+"""The command line: ``dpfusion demo``, ``calibrate``, ``epsilon``, ``doctor``."""
 
 from typing import Annotated
 
@@ -7,6 +7,7 @@ from rich.console import Console
 
 from dpfusion_core import __version__
 from dpfusion_core.errors import DPFusionError
+from dpfusion_core.privacy import Accounting, Neighbours
 
 app = typer.Typer(
     help="Differentially private text generation for private prompts.",
@@ -43,6 +44,48 @@ def demo(
     from dpfusion_core.cli.demo import run_demo
 
     run_demo(Console(), model, question, max_tokens)
+
+
+_MaxTokens = Annotated[int, typer.Option(min=1, help="Largest number of tokens of a response.")]
+_Units = Annotated[int, typer.Option(min=1, help="Number of privacy units of a request.")]
+_Delta = Annotated[float, typer.Option(help="Probability for epsilon.")]
+_Relation = Annotated[Neighbours, typer.Option(help="The neighbour relation.")]
+_Accounting = Annotated[Accounting, typer.Option(help="How the tokens of a response are added up.")]
+
+
+@app.command()
+def calibrate(
+    epsilon: Annotated[float, typer.Option(help="What a response may lose, in nats.")],
+    delta: _Delta = 1e-5,
+    max_tokens: _MaxTokens = 256,
+    units: _Units = 1,
+    order: Annotated[float | None, typer.Option(help="Rényi order; by default the best one.")] = None,
+    neighbours: _Relation = "zero-out",
+    accounting: _Accounting = "fixed",
+) -> None:
+    """Turn an epsilon into the largest alpha and beta within it."""
+    from dpfusion_core.cli.numbers import run_calibrate
+    from dpfusion_core.privacy import PrivacyBudget
+
+    run_calibrate(Console(), PrivacyBudget(epsilon, delta), max_tokens, units, order, neighbours, accounting)
+
+
+@app.command()
+def epsilon(
+    alpha: Annotated[float, typer.Option(help="Rényi order of the per-token bound.")],
+    beta: Annotated[float, typer.Option(help="The per-token bound is alpha times beta, in nats.")],
+    delta: _Delta = 1e-5,
+    max_tokens: _MaxTokens = 256,
+    units: _Units = 1,
+    neighbours: _Relation = "zero-out",
+    accounting: _Accounting = "fixed",
+) -> None:
+    """Turn alpha and beta into the epsilon that they guarantee."""
+    from dpfusion_core.cli.numbers import run_epsilon
+    from dpfusion_core.privacy import PrivacyParameters
+
+    parameters = PrivacyParameters(alpha, beta, delta, neighbours)
+    run_epsilon(Console(), parameters, max_tokens, units, accounting)
 
 
 @app.command()

@@ -14,6 +14,8 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyPara
 # to the divergence. `make bench` prints the experiment behind the number.
 MIXING_SHARE = 0.5
 
+_COMMON_ORDERS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 256.0)
+
 
 def calibrate_beta(
     epsilon: float,
@@ -94,16 +96,20 @@ def compare_orders(
     max_tokens: int,
     num_units: int = 1,
     neighbours: Neighbours = "zero-out",
-    orders: tuple[float, ...] = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 256.0),
+    accounting: Accounting = "fixed",
+    *more: float,
 ) -> list[OrderChoice]:
-    """Return what each order makes of a budget, the default order among them, in ascending order."""
+    """Return what each of some common orders makes of a budget, the default and ``more`` among them.
+
+    Returns:
+        In ascending order. For the other arguments and the errors see :func:`calibrate_beta`.
+    """
     rows = []
-    for order in sorted({*orders, budget.best_order()}):
-        loss = budget.loss_at(order)
-        parameters = None
+    for order in sorted({*_COMMON_ORDERS, budget.best_order(), *more}):
+        loss, parameters = budget.loss_at(order), None
         if loss > 0.0:
             parameters = calibrate_beta(
-                budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours
+                budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours, accounting=accounting
             )
         rows.append(OrderChoice(order, loss, parameters))
     return rows

@@ -1,5 +1,6 @@
 """The command line, as a user calls it."""
 
+import re
 import subprocess
 import sys
 
@@ -68,3 +69,43 @@ def test_help_does_not_load_transformers() -> None:
         "sys.exit('transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    from typer.testing import CliRunner
+
+    result = CliRunner().invoke(app, arguments)
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_calibrate_shows_the_orders_and_settings_that_give_the_epsilon_back() -> None:
+    code, text = run("calibrate", "--epsilon", "8", "--max-tokens", "100", "--order", "4")
+    assert code == 0
+    assert text.count("→") == 1
+    assert "cannot be met" in text  # at order 1.5 and 2
+    assert "e^8" in text
+    assert "zero-out neighbours, fixed accounting" in text
+    found = re.search(r"alpha=(\S+), beta=(\S+) ", text)
+    assert found is not None
+    code, text = run("epsilon", "--alpha", found[1], "--beta", found[2], "--max-tokens", "100")
+    assert code == 0
+    assert "epsilon = 8 at delta = 1e-05" in text
+
+
+def test_epsilon_prints_the_number_of_the_specification() -> None:
+    code, text = run("epsilon", "--alpha", "2", "--beta", "0.02", "--max-tokens", "100")
+    assert code == 0
+    assert "epsilon = 14.13 at delta = 1e-05 (order 2, zero-out neighbours, fixed accounting)" in text
+    code, text = run("epsilon", "--alpha", "2", "--beta", "0.02", "--max-tokens", "100", "--neighbours", "replace",
+                     "--accounting", "adaptive")  # fmt: skip
+    assert "epsilon = 18.13" in text  # twice the loss
+    assert "replace neighbours, adaptive accounting" in text
+
+
+def test_calibrate_says_what_would_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dpfusion", "calibrate", "--epsilon", "8", "--order", "2"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "epsilon=10.1267" in capsys.readouterr().err

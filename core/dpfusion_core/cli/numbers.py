@@ -1,0 +1,132 @@
+"""``dpfusion calibrate`` and ``dpfusion epsilon``: from epsilon to settings, and back."""
+
+from rich.console import Console
+from rich.table import Table
+
+from dpfusion_core.privacy import (
+    Accounting,
+    FixedAccountant,
+    Neighbours,
+    PrivacyBudget,
+    PrivacyParameters,
+    calibrate_beta,
+    rdp_to_epsilon,
+    response_loss,
+)
+from dpfusion_core.privacy.calibration import compare_orders
+from dpfusion_core.privacy.conversion import best_epsilon
+
+_RELATIONS = {
+    "zero-out": "with its text and with a blank in its place",
+    "replace": "with any two texts that have the same public view",
+}
+
+
+def run_calibrate(
+    console: Console,
+    budget: PrivacyBudget,
+    max_tokens: int,
+    num_units: int,
+    order: float | None,
+    neighbours: Neighbours,
+    accounting: Accounting,
+) -> None:
+    """Print what each order makes of a budget, and the settings to use.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range or the target cannot be met.
+    """
+    chosen = calibrate_beta(
+        budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours, accounting=accounting
+    )
+    table = Table(
+        "",
+        "order (alpha)",
+        "loss of the response",
+        "loss per token",
+        "beta",
+        title=f"epsilon = {budget.epsilon:g}, delta = {budget.delta:g}: {_request(max_tokens, num_units)}",
+        caption="Losses in nats at the order.",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in compare_orders(budget, max_tokens, num_units, neighbours, accounting, chosen.alpha):
+        if row.parameters is None:
+            table.add_row("", f"{row.order:.4g}", "cannot be met", "", "", style="dim")
+            continue
+        is_chosen = row.order == chosen.alpha
+        table.add_row(
+            "→" if is_chosen else "",
+            f"{row.order:.4g}",
+            f"{row.loss:.4g}",
+            f"{row.loss / max_tokens:.3g}",
+            f"{row.parameters.beta:.4g}",
+            style="bold" if is_chosen else "",
+        )
+    console.print(table)
+    cap = "" if chosen.mixing_loss is None else f", mixing_loss={chosen.mixing_loss:.6g}"
+    settings = f"alpha={chosen.alpha:.6g}, beta={chosen.beta:.6g}{cap}"
+    console.print(
+        f"{settings} ({neighbours} neighbours, {accounting} accounting): {_meaning(budget, neighbours)}",
+        highlight=False,
+    )
+
+
+def run_epsilon(
+    console: Console, parameters: PrivacyParameters, max_tokens: int, num_units: int, accounting: Accounting
+) -> None:
+    """Print the epsilon that each order gives for per-token settings, and the one to report.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range.
+    """
+    loss = response_loss(parameters, num_units, max_tokens)
+    alpha, delta = parameters.alpha, parameters.delta
+    if accounting == "fixed":
+        epsilon, best = (
+            FixedAccountant(parameters, num_units, max_tokens).guarantee(private=True).epsilon,
+            best_epsilon(loss.at, alpha, delta).order,
+        )
+    else:
+        epsilon, best = rdp_to_epsilon(loss.at(alpha), alpha, delta), alpha
+    table = Table(
+        "",
+        "order",
+        "loss of the response",
+        "epsilon",
+        title=f"alpha = {alpha:g}, beta = {parameters.beta:g}: {_request(max_tokens, num_units)}",
+        caption=f"Losses in nats at the order; epsilon at delta = {delta:g}. Nothing is known above alpha.",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    shown = {alpha, best, *(o for o in (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32, 64, 128) if o < alpha)}
+    for order in sorted(shown):
+        value = loss.at(order if accounting == "fixed" else alpha)
+        is_best = order == best
+        table.add_row(
+            "→" if is_best else "",
+            f"{order:.4g}",
+            f"{value:.4g}",
+            f"{rdp_to_epsilon(value, order, delta):.4g}",
+            style="bold" if is_best else "",
+        )
+    console.print(table)
+    meaning = "" if epsilon == 0.0 else _meaning(PrivacyBudget(epsilon, delta), parameters.neighbours)
+    console.print(
+        f"epsilon = {epsilon:.4g} at delta = {delta:g} (order {best:.4g}, {parameters.neighbours} neighbours, "
+        f"{accounting} accounting): {meaning}",
+        highlight=False,
+    )
+
+
+def _request(max_tokens: int, num_units: int) -> str:
+    tokens = f"{max_tokens} token{'s' if max_tokens != 1 else ''}"
+    return f"{tokens}, {num_units} privacy unit{'s' if num_units != 1 else ''}"
+
+
+def _meaning(budget: PrivacyBudget, neighbours: Neighbours) -> str:
+    return (
+        "whatever else a reader knows, an answer shifts the odds between the cases that differ in one unit, "
+        f"{_RELATIONS[neighbours]}, by a factor of at most e^{budget.epsilon:.4g}, save with probability "
+        f"{budget.delta:g}."
+    )
