@@ -20,16 +20,20 @@ from dpfusion_core.errors import (
     BackendError,
     BudgetExhaustedError,
     DPFusionError,
+    LedgerError,
     PrivacyParameterError,
     TaggerError,
     UnsupportedError,
     ViewError,
 )
 from dpfusion_core.generation import Chunk, CuratorReport, GenerationOptions, GenerationResult
+from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.privacy import (
+    PrivacyBudget,
     PrivacyGuarantee,
     PrivacyParameters,
+    calibrate_beta,
     compute_dp_epsilon,
     compute_epsilon_single_group,
 )
@@ -42,6 +46,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "BudgetExhaustedError",
+    "BudgetPolicy",
     "Chunk",
     "CuratorReport",
     "DPFusion",
@@ -50,9 +55,12 @@ __all__ = [
     "FusionEngine",
     "GenerationOptions",
     "GenerationResult",
+    "LedgerError",
     "Message",
     "PhraseTagger",
+    "PrivacyBudget",
     "PrivacyGuarantee",
+    "PrivacyLedger",
     "PrivacyParameterError",
     "PrivacyParameters",
     "ScriptedBackend",
@@ -63,6 +71,7 @@ __all__ = [
     "TransformersBackend",
     "UnsupportedError",
     "ViewError",
+    "calibrate_beta",
     "compute_dp_epsilon",
     "compute_epsilon_single_group",
     "fixed_placeholder",

@@ -1,16 +1,18 @@
 """From a request's options to what it may cost, and the charge to the ledger around its generation."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import DPFusionError, PrivacyParameterError
+from dpfusion_core.errors import BudgetExhaustedError, DPFusionError, PrivacyParameterError
 from dpfusion_core.generation import GenerationOptions
+from dpfusion_core.ledger import PrivacyLedger, Reservation
 from dpfusion_core.privacy import (
     Accountant,
     Accounting,
@@ -29,9 +31,6 @@ from dpfusion_core.privacy import (
 from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING
 from dpfusion_core.privacy.parameters import check_accounting
 from dpfusion_core.privacy.spending import check_spending
-
-if TYPE_CHECKING:
-    from dpfusion_core.ledger import PrivacyLedger, Reservation
 
 log = logging.getLogger("dpfusion")
 
@@ -53,6 +52,7 @@ class Plan:
         on_exhausted: What to do, under fixed accounting, with units whose budget is spent.
         units: The units of the request.
         max_tokens: Largest number of tokens of the response.
+        responses: How many responses epsilon is meant for; None if the request said alpha and beta.
     """
 
     parameters: PrivacyParameters
@@ -61,6 +61,7 @@ class Plan:
     on_exhausted: Literal["raise", "zero-out"]
     units: tuple[str, ...]
     max_tokens: int
+    responses: int | None
 
     @property
     def loss(self) -> RenyiLoss:
@@ -90,7 +91,7 @@ class Plan:
 
 
 def make_plan(
-    options: GenerationOptions, units: Sequence[str], max_tokens: int, ledger: "PrivacyLedger | None"
+    options: GenerationOptions, units: Sequence[str], max_tokens: int, ledger: PrivacyLedger | None
 ) -> Plan | None:
     """Check the privacy options of a request and return what it may cost.
 
@@ -119,7 +120,8 @@ def make_plan(
         return None
     if parameters is None:
         raise PrivacyParameterError(f"The request has private text but no privacy parameters. {_HOW}")
-    return Plan(parameters, accounting, spending, on_exhausted, tuple(units), max_tokens)
+    responses = None if options.get("epsilon") is None else options.get("responses", 1)
+    return Plan(parameters, accounting, spending, on_exhausted, tuple(units), max_tokens, responses)
 
 
 class Charge:
@@ -130,7 +132,7 @@ class Charge:
         reservation: What the ledger has set aside; None without a ledger.
     """
 
-    def __init__(self, plan: Plan, reservation: "Reservation | None") -> None:
+    def __init__(self, plan: Plan, reservation: Reservation | None) -> None:
         self._plan = plan
         self._reservation = reservation
         self._accountant: Accountant | None = None
@@ -160,7 +162,7 @@ class Charge:
 
 
 @contextmanager
-def charged(plan: Plan, ledger: "PrivacyLedger | None") -> Iterator[Charge]:
+def charged(plan: Plan, ledger: PrivacyLedger | None) -> Iterator[Charge]:
     """Reserve what a response may cost, and give back what it did not use once it has ended.
 
     Whatever happens in between, the units have been charged at least what was released.
@@ -180,13 +182,17 @@ def charged(plan: Plan, ledger: "PrivacyLedger | None") -> Iterator[Charge]:
     if ledger is None:
         yield Charge(plan, None)
         return
-    reservation = ledger.reserve(
-        dict.fromkeys(plan.units, plan.loss),
-        order=plan.order,
-        accounting="adaptive" if plan.is_refundable else "fixed",
-        on_exhausted=plan.on_exhausted,
-        note={"max_tokens": plan.max_tokens, "units": len(plan.units)},
-    )
+    try:
+        reservation = ledger.reserve(
+            dict.fromkeys(plan.units, plan.loss),
+            order=plan.order,
+            accounting="adaptive" if plan.is_refundable else "fixed",
+            neighbours=plan.parameters.neighbours,
+            on_exhausted=plan.on_exhausted,
+            note={"max_tokens": plan.max_tokens, "units": len(plan.units)},
+        )
+    except BudgetExhaustedError as error:
+        raise _with_advice(error, plan) from None
     charge = Charge(plan, reservation)
     try:
         yield charge
@@ -198,11 +204,24 @@ def charged(plan: Plan, ledger: "PrivacyLedger | None") -> Iterator[Charge]:
             log.warning("What a response did not use could not be given back: %s", error)
 
 
+def _with_advice(error: BudgetExhaustedError, plan: Plan) -> BudgetExhaustedError:
+    """Say what would fit in the terms of the request."""
+    share = error.largest_share or 0.0
+    tokens = int(share * plan.max_tokens)
+    if plan.responses is not None and share > 0.0:
+        advice = f"epsilon spread over responses={math.ceil(plan.responses / share)} would fit."
+    elif plan.responses is None and tokens > 0:
+        advice = f"max_new_tokens={tokens} would fit."
+    else:
+        return error
+    return BudgetExhaustedError(f"{error} Here, {advice}", units=error.units, largest_share=share)
+
+
 def _parameters(
     options: GenerationOptions,
     units: Sequence[str],
     max_tokens: int,
-    ledger: "PrivacyLedger | None",
+    ledger: PrivacyLedger | None,
     accounting: Accounting,
 ) -> PrivacyParameters | None:
     """Return the per-token settings that the options ask for; None if they ask for none."""
@@ -217,7 +236,7 @@ def _parameters(
             raise PrivacyParameterError("mixing_loss goes with alpha and beta; with epsilon it is chosen.")
         if order is None and ledger is not None and units:
             # An account that is kept already at some order can be charged from that order on.
-            kept = ledger.least_order(units)
+            kept = ledger.orders(units)
             order = None if kept is None else max(kept, PrivacyBudget(epsilon, delta).best_order())
         return calibrate_beta(
             epsilon,

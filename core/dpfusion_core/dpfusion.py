@@ -1,7 +1,7 @@
 """``DPFusion`` and ``generate_dp_text``: the class and the function of the published library."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -9,13 +9,12 @@ from dpfusion_core.backends import TransformersBackend
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import TaggerError, UnsupportedError, ViewError
 from dpfusion_core.generation import GenerationOptions, GenerationResult
+from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.privacy import PrivacyGuarantee
-from dpfusion_core.tagging import Tagger, split_by_spans
+from dpfusion_core.tagging import Tagger
+from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Placeholder, Views, render, views_of_contexts
-
-if TYPE_CHECKING:
-    from dpfusion_core.ledger import PrivacyLedger
 
 
 class DPFusionResult(Mapping[str, Any]):
@@ -85,7 +84,7 @@ class DPFusion:
         max_tokens: int = 100,
         placeholder: str | Placeholder = "____",
         tagger: Tagger | None = None,
-        ledger: "PrivacyLedger | None" = None,
+        ledger: PrivacyLedger | None = None,
     ) -> None:
         if isinstance(model, str):
             backend = TransformersBackend.from_pretrained(model)
@@ -131,7 +130,7 @@ class DPFusion:
             raise TaggerError("There is no tagger. Pass one: DPFusion(..., tagger=PhraseTagger([...])).")
         if not self._messages:
             raise ViewError("The conversation is empty. Add messages before running the tagger.")
-        self._messages = [_narrow(message, self.tagger) for message in self._messages]
+        self._messages, _ = Narrowing(self.tagger, on_error="raise")(self._messages)
 
     @property
     def private_context(self) -> str:
@@ -253,28 +252,6 @@ def generate_dp_text(
     return DPFusion(model, tokenizer).generate(
         private_context, public_context, alpha, beta, temperature, max_new_tokens, **options
     )
-
-
-def _narrow(message: Message, tagger: Tagger) -> Message:
-    """Return the message with only the tagged parts of its private segments private."""
-    segments = []
-    for segment in message.segments:
-        if not segment.is_private:
-            segments.append(segment)
-            continue
-        try:
-            spans = list(tagger.tag(segment.text))
-        except TaggerError:
-            raise
-        except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
-            kind: str | None = type(error).__name__
-            spans = []
-        else:
-            kind = None
-        if kind is not None:
-            raise TaggerError(f"The tagger failed on a private message ({kind}).")
-        segments.extend(split_by_spans(segment.text, spans, segment.unit) if spans else [segment])
-    return Message(message.role, segments)
 
 
 def _token_ids(tokens: Tensor | Sequence[int]) -> tuple[int, ...]:

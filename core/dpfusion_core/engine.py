@@ -4,8 +4,8 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
 
 import torch
 
@@ -15,14 +15,14 @@ from dpfusion_core.charging import Plan, charged, make_plan
 from dpfusion_core.decoding import Protection, decode
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationOptions, GenerationResult
+from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
-from dpfusion_core.privacy.accounting import nothing_private
+from dpfusion_core.privacy.accounting import Tagging, nothing_private
 from dpfusion_core.sampling import LogitsProcessor, Sampling
+from dpfusion_core.tagging import Tagger
+from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.tokenization import Detokenizer, check_stop
 from dpfusion_core.views import Placeholder, Views, build_views, fixed_placeholder
-
-if TYPE_CHECKING:
-    from dpfusion_core.ledger import PrivacyLedger
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class _Request:
 
     views: Views
     plan: Plan | None  # None: no private text
+    tagging: Tagging
     sampling: Sampling
     max_new_tokens: int
     stop: tuple[str, ...]
@@ -47,6 +48,9 @@ class FusionEngine:
         placeholder: What stands in the place of private text in the public view.
         ledger: Keeps what each privacy unit has lost over all responses. Without one, every response
             is accounted for on its own.
+        tagger: Narrows private messages to the private phrases in them; a tagger, or a
+            :class:`~dpfusion_core.tagging.Narrowing` that says how. Without one, what is marked as
+            private is private as a whole.
 
     Example:
         >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
@@ -68,10 +72,12 @@ class FusionEngine:
         backend: Backend,
         *,
         placeholder: str | Placeholder = "____",
-        ledger: "PrivacyLedger | None" = None,
+        ledger: PrivacyLedger | None = None,
+        tagger: Tagger | Narrowing | None = None,
     ) -> None:
         self.backend = backend
         self.ledger = ledger
+        self.narrowing = tagger if tagger is None or isinstance(tagger, Narrowing) else Narrowing(tagger)
         self.placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
 
     @classmethod
@@ -80,7 +86,8 @@ class FusionEngine:
         name_or_path: str,
         *,
         placeholder: str | Placeholder = "____",
-        ledger: "PrivacyLedger | None" = None,
+        ledger: PrivacyLedger | None = None,
+        tagger: Tagger | Narrowing | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         device_map: Any = None,
@@ -96,7 +103,7 @@ class FusionEngine:
         backend = TransformersBackend.from_pretrained(
             name_or_path, device=device, dtype=dtype, device_map=device_map, **model_kwargs
         )
-        return cls(backend, placeholder=placeholder, ledger=ledger)
+        return cls(backend, placeholder=placeholder, ledger=ledger, tagger=tagger)
 
     def __repr__(self) -> str:
         return f"FusionEngine({self.backend.fingerprint})"
@@ -116,6 +123,7 @@ class FusionEngine:
         Raises:
             PrivacyParameterError: If an option is missing, out of range or contradictory.
             ViewError: If the messages cannot be made into prompts that fit the model.
+            TaggerError: If the tagger fails and its narrowing says to raise.
             BudgetExhaustedError: If a unit's budget in the ledger is spent.
             LedgerError: If the ledger cannot be reached or written; then nothing is generated.
             BackendError: If the model fails.
@@ -175,9 +183,13 @@ class FusionEngine:
         seed = options.get("seed")
         if seed is not None:
             _validate.count(seed, "seed", minimum=0)
+        tagging: Tagging = "none"
         if isinstance(messages, Views):
             views = messages
         else:
+            if self.narrowing is not None:
+                messages, whole = self.narrowing(messages)
+                tagging = "whole message" if whole else "phrases"
             views = build_views(messages, self.backend.tokenizer, self.placeholder, options.get("tools"))
         plan = make_plan(options, views.units, max_new_tokens, self.ledger)
         if views.units and sampling.is_greedy:
@@ -196,6 +208,7 @@ class FusionEngine:
         return _Request(
             views=views,
             plan=plan,
+            tagging=tagging,
             sampling=sampling,
             max_new_tokens=max_new_tokens,
             stop=stop,
@@ -255,6 +268,7 @@ class FusionEngine:
             guarantee = nothing_private(count, request.max_new_tokens, private=is_private)
         else:
             guarantee = protection.accountant.guarantee(private=is_private)
+            guarantee = replace(guarantee, tagging=request.tagging)
         yield Chunk(text, tuple(pending), finish_reason, guarantee, report)
 
 

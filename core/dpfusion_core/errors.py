@@ -3,6 +3,7 @@
     DPFusionError
     ├── PrivacyParameterError   a privacy or sampling parameter is missing, out of range or contradictory
     ├── BudgetExhaustedError    a privacy unit has no budget left
+    ├── LedgerError             the ledger cannot be reached, read, written or trusted
     ├── TaggerError             the search for private phrases failed
     ├── ViewError               messages cannot be made into prompts (role, template, tokenizer, marker, length)
     ├── BackendError            the model failed or returned something unusable
@@ -22,7 +23,27 @@ class PrivacyParameterError(DPFusionError, ValueError):
 
 
 class BudgetExhaustedError(DPFusionError):
-    """A privacy unit has no budget left for the request."""
+    """A privacy unit has no budget left for the request.
+
+    Attributes:
+        units: The units that cannot pay, by the caller's own ids.
+        largest_share: What would fit: the largest share of the asked loss, in [0, 1], that every
+            unit of the request could still pay. None if it is not known.
+    """
+
+    def __init__(
+        self, message: str, *, units: tuple[str, ...] = (), largest_share: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.units = units
+        self.largest_share = largest_share
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self.args, {"units": self.units, "largest_share": self.largest_share}
+
+
+class LedgerError(DPFusionError, RuntimeError):
+    """The ledger cannot be reached, read, written or trusted: nothing may be generated."""
 
 
 class TaggerError(DPFusionError):

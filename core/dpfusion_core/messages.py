@@ -18,28 +18,31 @@ class Segment:
         text: The text. Never shown by ``repr`` if the segment is private.
         is_private: Whether the text is replaced by the placeholder in the public view.
         unit: The privacy unit that a private segment belongs to; None means the unnamed one.
+        label: What kind of thing a private segment is, for placeholders by label; it is public.
 
     Raises:
-        ViewError: If a private segment is empty, or a unit is named on a public one.
+        ViewError: If a private segment is empty, or a unit or label is named on a public one.
 
     Example:
         >>> Segment("Jane Roe", is_private=True, unit="patient-7")
-        Segment(text=<private>, is_private=True, unit='patient-7')
+        Segment(text=<private>, is_private=True, unit='patient-7', label=None)
     """
 
     text: str
     is_private: bool = False
     unit: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         _check_text(self.text, "A segment's text")
-        _check_unit(self.is_private, self.unit, "segment")
+        _check_name(self.is_private, self.unit, "unit", "segment")
+        _check_name(self.is_private, self.label, "label", "segment")
         if self.is_private and not self.text:
             raise ViewError("A private segment is empty. Leave it out, or mark the text that is private.")
 
     def __repr__(self) -> str:
         text = "<private>" if self.is_private else repr(self.text)
-        return f"Segment(text={text}, is_private={self.is_private}, unit={self.unit!r})"
+        return f"Segment(text={text}, is_private={self.is_private}, unit={self.unit!r}, label={self.label!r})"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Message:
 
     Example:
         >>> Message("user", "Diagnosis: migraine.", is_private=True).segments
-        (Segment(text=<private>, is_private=True, unit='PRIVATE'),)
+        (Segment(text=<private>, is_private=True, unit='PRIVATE', label=None),)
     """
 
     role: str
@@ -72,7 +75,7 @@ class Message:
             # The role is not quoted: swapped arguments would put the message's text there.
             raise ViewError(f"Unknown role of a message. Use one of {', '.join(ROLES)}.")
         if isinstance(self.content, str):
-            _check_unit(self.is_private, self.unit, "message")
+            _check_name(self.is_private, self.unit, "unit", "message")
             if self.is_private and not self.content:
                 raise ViewError("A private message is empty. Leave it out, or mark the text that is private.")
             parts: Iterable[Segment] = (Segment(self.content, self.is_private, self.unit),)
@@ -82,7 +85,7 @@ class Message:
             if not all(isinstance(part, Segment) for part in parts):
                 raise ViewError("Expected a message's content to be a string or a list of Segment.")
             is_any_private = self.is_private or any(part.is_private for part in parts)
-            _check_unit(is_any_private, self.unit, "message")
+            _check_name(is_any_private, self.unit, "unit", "message")
         object.__setattr__(self, "segments", tuple(map(self._with_unit, parts)))
 
     def __repr__(self) -> str:
@@ -102,7 +105,8 @@ class Message:
     def _with_unit(self, segment: Segment) -> Segment:
         if not (segment.is_private or self.is_private):
             return segment
-        return Segment(segment.text, is_private=True, unit=segment.unit or self.unit or DEFAULT_UNIT)
+        unit = segment.unit or self.unit or DEFAULT_UNIT
+        return Segment(segment.text, is_private=True, unit=unit, label=segment.label)
 
 
 def _check_text(text: object, what: str) -> None:
@@ -114,12 +118,12 @@ def _check_text(text: object, what: str) -> None:
         raise ViewError(f"{what} holds a lone surrogate, which no tokenizer can read.") from None
 
 
-def _check_unit(is_private: bool, unit: str | None, what: str) -> None:
+def _check_name(is_private: bool, name: str | None, kind: str, what: str) -> None:
     if not isinstance(is_private, bool):
         raise ViewError(f"is_private of a {what} must be True or False, not {type(is_private).__name__}.")
-    if unit is None:
+    if name is None:
         return
-    if not isinstance(unit, str) or not unit:
-        raise ViewError(f"The unit of a {what} must be a non-empty string.")
+    if not isinstance(name, str) or not name:
+        raise ViewError(f"The {kind} of a {what} must be a non-empty string.")
     if not is_private:
-        raise ViewError(f"A unit is named on a public {what}. Set is_private=True, or drop the unit.")
+        raise ViewError(f"A {kind} is named on a public {what}. Set is_private=True, or drop the {kind}.")

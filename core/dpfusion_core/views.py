@@ -62,6 +62,26 @@ def length_preserving_placeholder(character: str = "_") -> Placeholder:
     return lambda segment: character * len(segment.text)
 
 
+def label_placeholder(unlabelled: str = "____") -> Placeholder:
+    """Return a placeholder that shows what kind of thing is hidden, for example ``[PERSON]``.
+
+    The public view then shows the labels: neighbours are texts in which the tagger finds the same ones.
+    Numbered labels, ``[PERSON_1]``, also show which segments name the same entity.
+
+    Args:
+        unlabelled: What stands in the place of segments without a label.
+
+    Raises:
+        ViewError: If ``unlabelled`` is empty.
+
+    Example:
+        >>> label_placeholder()(Segment("Jane Roe", is_private=True, label="PERSON"))
+        '[PERSON]'
+    """
+    fallback = fixed_placeholder(unlabelled)
+    return lambda segment: f"[{segment.label}]" if segment.label else fallback(segment)
+
+
 @dataclass(frozen=True)
 class Views:
     """The prompts of one request as token ids.

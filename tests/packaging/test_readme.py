@@ -14,14 +14,17 @@ README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_every_python_block_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_python_block_runs_in_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the ledger is a file
     names: dict[str, Any] = {
         "document": "The applicant was born in 1973 and lives in Les Salles-sur-Verdon.",
         "messages": [Message("user", "He lives in Oslo.", is_private=True), Message("user", "Where?")],
         "model": AutoModelForCausalLM.from_pretrained(model_path()),
         "tokenizer": AutoTokenizer.from_pretrained(model_path()),
     }
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
     assert "epsilon = " in capsys.readouterr().out

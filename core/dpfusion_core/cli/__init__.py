@@ -1,4 +1,4 @@
-"""The command line: ``dpfusion demo``, ``calibrate``, ``epsilon``, ``doctor``."""
+"""The command line: ``dpfusion demo``, ``calibrate``, ``epsilon``, ``ledger``, ``doctor``."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from dpfusion_core import __version__
+from dpfusion_core.cli.ledger import ledger_app
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.privacy import Accounting, Neighbours
 
@@ -21,6 +22,9 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         Console().print(f"dpfusion {__version__}", highlight=False)
         raise typer.Exit
+
+
+app.add_typer(ledger_app, name="ledger")
 
 
 @app.callback()

@@ -10,7 +10,17 @@ from rich.table import Table
 
 from dpfusion_core.demo import model_path
 
-_REQUIRED = ("torch", "transformers", "tokenizers", "numpy", "safetensors", "jinja2", "typer", "rich")
+_REQUIRED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "safetensors",
+    "jinja2",
+    "sqlalchemy",
+    "typer",
+    "rich",
+)
 _EXTRAS = {
     "langchain": ("langchain_core", "LangChain chat model"),
     "llamaindex": ("llama_index.core", "LlamaIndex LLM"),

@@ -14,6 +14,8 @@ from dpfusion_core.privacy.conversion import best_epsilon
 from dpfusion_core.privacy.loss import token_loss
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters
 
+Tagging = Literal["none", "phrases", "whole message"]
+
 
 @dataclass(frozen=True)
 class PrivacyGuarantee:
@@ -38,6 +40,9 @@ class PrivacyGuarantee:
             adaptive accounting, where tokens have no common bound.
         exhausted: Number of units that took no part because their budget was spent, and the caller
             chose to go on without them. Fixed accounting only: under adaptive accounting it would tell.
+        tagging: ``"none"``: what is private was marked by the caller. ``"phrases"``: a tagger narrowed
+            private texts to phrases; what it missed is unprotected. ``"whole message"``: it failed on
+            a text or found nothing there, and that text stayed private as a whole.
         private: False if the sampling randomness was chosen by the caller (a seed or generator):
             to whoever knows it the output is not private, whatever epsilon says.
     """
@@ -55,6 +60,7 @@ class PrivacyGuarantee:
     beta: float | None
     private: bool
     exhausted: int = 0
+    tagging: Tagging = "none"
 
     @property
     def charged(self) -> float | None:
@@ -85,6 +91,8 @@ class PrivacyGuarantee:
         )
         if self.exhausted:
             sentence += f" {self.exhausted} of the units had no budget left and took no part."
+        if self.tagging == "phrases":
+            sentence += " What the tagger did not find is not protected."
         if not self.private:
             sentence += " NOT private to anyone who knows the seed that the caller chose."
         return sentence

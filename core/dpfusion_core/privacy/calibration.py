@@ -14,6 +14,9 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyPara
 # to the divergence. `make bench` prints the experiment behind the number.
 MIXING_SHARE = 0.5
 
+# A ledger rounds what it charges up to 1e-12 nats: a response that may spend a whole budget must fit it.
+_SLACK = 4e-12
+
 _COMMON_ORDERS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 256.0)
 
 
@@ -64,9 +67,8 @@ def calibrate_beta(
     check_accounting(accounting)
     alpha = _feasible_order(budget, order)
     orders = orders_up_to(alpha) if accounting == "fixed" else (alpha,)
-    bound = max(
-        token_bound(loss / max_tokens, num_units, a) for a in orders if (loss := budget.loss_at(a)) > 0.0
-    )
+    losses = ((a, budget.loss_at(a) - _SLACK) for a in orders)
+    bound = max(token_bound(loss / max_tokens, num_units, a) for a, loss in losses if loss > 0.0)
     mixing_loss = None
     if neighbours == "replace":
         _validate.probability(mixing_share, "mixing_share")
@@ -107,7 +109,7 @@ def compare_orders(
     rows = []
     for order in sorted({*_COMMON_ORDERS, budget.best_order(), *more}):
         loss, parameters = budget.loss_at(order), None
-        if loss > 0.0:
+        if loss > _SLACK:
             parameters = calibrate_beta(
                 budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours, accounting=accounting
             )
@@ -120,11 +122,11 @@ def _feasible_order(budget: PrivacyBudget, order: float | None) -> float:
     best = budget.best_order()
     if order is None:
         order = best
-    if budget.loss_at(order) > 0.0:
+    if budget.loss_at(order) > _SLACK:
         return order
     smallest = smallest_epsilon(order, budget.delta)
     advice = f"ask for more than epsilon={_round_up(smallest)}"
-    if budget.loss_at(best) > 0.0:
+    if budget.loss_at(best) > _SLACK:
         advice += f", or take order={best:.3g}"
     elif order < MAX_ORDER:
         advice += f" (at order={MAX_ORDER:g}: {_round_up(smallest_epsilon(MAX_ORDER, budget.delta))})"

@@ -1,0 +1,191 @@
+"""``dpfusion ledger``: what privacy units may lose and have lost, and whether the record of it is whole."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dpfusion_core.errors import LedgerError
+from dpfusion_core.ledger import Account, PrivacyLedger
+from dpfusion_core.privacy import Accounting, Neighbours, PrivacyBudget
+
+ledger_app = typer.Typer(
+    help="The privacy ledger: budgets, charges, and proof that none was removed.", no_args_is_help=True
+)
+
+_Url = Annotated[
+    str,
+    typer.Option(envvar="DPFUSION_LEDGER_URL", help="SQLAlchemy URL of the ledger: SQLite or PostgreSQL."),
+]
+_KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the ledger's key. Default: DPFUSION_LEDGER_KEY, or the file beside it."),
+]
+_Unit = Annotated[str, typer.Argument(help="Id of the privacy unit, as requests name it.")]
+_Epsilon = Annotated[float, typer.Option(help="Budget in nats.")]
+_Delta = Annotated[float, typer.Option(help="Probability that goes with epsilon.")]
+_URL = "sqlite:///dpfusion-ledger.db"
+_PRIVATE = "private: for the curator only"
+
+
+@ledger_app.command()
+def show(
+    unit: Annotated[str | None, typer.Argument(help="Id of a privacy unit; all accounts without it.")] = None,
+    url: _Url = _URL,
+    key_file: _KeyFile = None,
+) -> None:
+    """Show what a unit may lose and has lost, or list all accounts by the keyed hash of their ids."""
+    with _open(url, key_file, must_exist=True) as ledger:
+        if unit is None:
+            _show_accounts(list(ledger.accounts()))
+        else:
+            _show_account(ledger.account(unit))
+
+
+@ledger_app.command()
+def budget(
+    unit: _Unit,
+    epsilon: _Epsilon,
+    delta: _Delta = 1e-5,
+    order: Annotated[
+        float | None,
+        typer.Option(help="Rényi order of the account; requests need this alpha or a larger one."),
+    ] = None,
+    accounting: Annotated[Accounting, typer.Option(help="Of the requests to come.")] = "fixed",
+    neighbours: Annotated[Neighbours, typer.Option(help="What the budget is about.")] = "zero-out",
+    url: _Url = _URL,
+    key_file: _KeyFile = None,
+) -> None:
+    """Open the account of a unit with a budget, before its first request."""
+    wanted = PrivacyBudget(epsilon, delta)
+    # Rounded down: an account at a slightly smaller order still takes requests at the best one.
+    order = max(1.01, math.floor(wanted.best_order() * 100) / 100) if order is None else order
+    with _open(url, key_file) as ledger:
+        account = ledger.open(unit, wanted, order=order, accounting=accounting, neighbours=neighbours)
+        _show_account(account)
+
+
+@ledger_app.command()
+def amend(
+    unit: _Unit,
+    epsilon: _Epsilon,
+    reason: Annotated[str, typer.Option(help="Why the budget changes; kept in the log in plain text.")],
+    delta: _Delta = 1e-5,
+    url: _Url = _URL,
+    key_file: _KeyFile = None,
+) -> None:
+    """Change the budget of a unit. The change and its reason stay on record."""
+    with _open(url, key_file, must_exist=True) as ledger:
+        account = ledger.amend(unit, PrivacyBudget(epsilon, delta), reason)
+        _show_account(account)
+
+
+@ledger_app.command()
+def export(
+    output: Annotated[Path | None, typer.Option(help="File to write; standard output without it.")] = None,
+    url: _Url = _URL,
+    key_file: _KeyFile = None,
+) -> None:
+    """Write the log as lines of JSON, and its head (for a later verify) on standard error."""
+    head = "0:" + "0" * 64
+    with _open(url, key_file, must_exist=True) as ledger:
+        try:
+            file = sys.stdout if output is None else output.open("w", encoding="utf-8")
+        except OSError as error:
+            raise LedgerError(f"Cannot write {output}: {error.strerror}.") from None
+        try:
+            for entry in ledger.entries():
+                file.write(json.dumps(entry.as_dict(), sort_keys=True) + "\n")
+                head = f"{entry.seq}:{entry.hash}"
+        finally:
+            if output is not None:
+                file.close()
+    Console(stderr=True, soft_wrap=True).print(f"head {head}", highlight=False)
+
+
+@ledger_app.command()
+def verify(
+    head: Annotated[
+        str | None,
+        typer.Option(help="SEQ:HASH that verify or export printed earlier; it must still be there."),
+    ] = None,
+    url: _Url = _URL,
+    key_file: _KeyFile = None,
+) -> None:
+    """Examine whether anything was changed in or removed from the log, and the balances against it."""
+    with _open(url, key_file, must_exist=True) as ledger:
+        found = ledger.verify(head)
+    console = Console(soft_wrap=True)
+    for problem in found.problems:
+        console.print(f"[red]problem[/]: {problem}", highlight=False)
+    if not found.ok:
+        raise typer.Exit(1)
+    console.print(f"[green]ok[/]: {found.entries} entries", highlight=False)
+    console.print(f"head {found.head}", highlight=False)
+    console.print("[dim]Note the head elsewhere: a later verify can be asked whether it is still there.[/]")
+
+
+def _open(url: str, key_file: Path | None, must_exist: bool = False) -> PrivacyLedger:
+    from dpfusion_core.ledger import keys, store
+
+    parsed = store.parse_url(url)
+    if must_exist and parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        raise LedgerError(
+            f"There is no ledger at {store.describe(url)}. Name it with --url or DPFUSION_LEDGER_URL."
+        )
+    key = None if key_file is None else keys.read_file(key_file)
+    if key_file is not None and key is None:
+        raise LedgerError(f"There is no key file {key_file}.")
+    return PrivacyLedger(url, key=key)
+
+
+def _show_account(account: Account) -> None:
+    is_private = account.accounting == "adaptive"
+    label = f"\n{_PRIVATE}" if is_private else ""
+    table = Table(title=f"Unit {account.unit}", title_justify="left")
+    for title in ("order", "budget (nats)", f"spent (nats){label}", f"left (nats){label}"):
+        table.add_column(title, justify="right")
+    table.add_column("in use")
+    for each in account.balances:
+        left = max(0.0, each.budget - each.spent)
+        numbers = (f"{each.order:g}", f"{each.budget:.6g}", f"{each.spent:.6g}", f"{left:.6g}")
+        table.add_row(*numbers, "yes" if each.is_open else "closed")
+    console = Console()
+    console.print(table)
+    share = f", {account.shares} orders share delta" if account.shares > 1 else ""
+    console.print(
+        f"budget  epsilon = {account.epsilon:g}, delta = {account.delta:g}, accounting = {account.accounting}, "
+        f"neighbours = {account.neighbours}{share}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    spent = f"spent   epsilon = {account.spent_epsilon:.4g} of {account.epsilon:g}"
+    console.print(spent + (f" ({_PRIVATE})" if is_private else ""), highlight=False, soft_wrap=True)
+
+
+def _show_accounts(accounts: list[Account]) -> None:
+    table = Table(title="Accounts", title_justify="left")
+    table.add_column("unit (keyed hash)", no_wrap=True)
+    for title in ("epsilon", "spent epsilon", "delta", "orders"):
+        table.add_column(title, justify="right")
+    table.add_column("accounting")
+    table.add_column("neighbours")
+    for account in accounts:
+        table.add_row(
+            account.unit[:16],
+            f"{account.epsilon:g}",
+            f"{account.spent_epsilon:.4g}",
+            f"{account.delta:g}",
+            ", ".join(f"{each.order:g}" for each in account.balances if each.is_open),
+            account.accounting,
+            account.neighbours,
+        )
+    console = Console()
+    console.print(table)
+    if any(account.accounting == "adaptive" for account in accounts):
+        console.print(f"What adaptive accounts have spent is {_PRIVATE}.", soft_wrap=True)

@@ -1,0 +1,102 @@
+"""What callers see of an account and of a reservation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dpfusion_core.ledger import amounts
+from dpfusion_core.ledger.chain import AccountState
+from dpfusion_core.privacy.conversion import rdp_to_epsilon
+from dpfusion_core.privacy.parameters import Accounting, Neighbours
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The right to lose up to what was reserved, already charged.
+
+    Attributes:
+        id: Which reservation.
+        granted: What each unit may lose, in nats, at an order that is not above the ``max_order`` of
+            the loss that was asked; 0 for a unit that may lose nothing. Not shown by ``repr``: under
+            adaptive accounting it tells what is left of a budget, which is private.
+        exhausted: Units that were granted nothing because their budget does not suffice. Fixed
+            accounting only; always empty under adaptive accounting.
+    """
+
+    id: str
+    granted: Mapping[str, float] = field(repr=False)
+    exhausted: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class OrderBalance:
+    """What an account holds at one order. Amounts are not shown by ``repr``: they may be private.
+
+    Attributes:
+        order: Rényi order.
+        budget: In nats.
+        spent: In nats, reservations included.
+        is_open: Whether it is still in use. Closed for ever once a loss was charged about which
+            nothing is known at this order.
+    """
+
+    order: float
+    budget: float = field(repr=False)
+    spent: float = field(repr=False)
+    is_open: bool
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account of a privacy unit, for the curator.
+
+    Attributes:
+        unit: The unit's id as the caller gave it; its keyed hash where all accounts are listed.
+        epsilon: The budget, in nats.
+        delta: The budget's probability.
+        accounting: "fixed" or "adaptive". Under adaptive accounting what was spent is private.
+        neighbours: The neighbour relation that the budget is about.
+        shares: Into how many parts delta was divided when the account was opened.
+        balances: Budget and charges by order.
+    """
+
+    unit: str
+    epsilon: float
+    delta: float
+    accounting: Accounting
+    neighbours: Neighbours
+    shares: int
+    balances: tuple[OrderBalance, ...]
+
+    @property
+    def spent_epsilon(self) -> float:
+        """What has been spent, as an epsilon at ``delta``, at the order where it is least.
+
+        For the curator. What is guaranteed is the budget; under adaptive accounting this number is a
+        function of private data and no guarantee at all.
+        """
+        return min(
+            rdp_to_epsilon(balance.spent, balance.order, self.delta / self.shares)
+            for balance in self.balances
+            if balance.is_open
+        )
+
+
+def as_account(state: AccountState, unit: str) -> Account:
+    """Return a stored account as callers see it."""
+    return Account(
+        unit=unit,
+        epsilon=state.epsilon,
+        delta=state.delta,
+        accounting="adaptive" if state.accounting == "adaptive" else "fixed",
+        neighbours="replace" if state.neighbours == "replace" else "zero-out",
+        shares=state.shares,
+        balances=tuple(
+            OrderBalance(
+                order=order,
+                budget=amounts.nats_at_most(balance.budget),
+                spent=amounts.nats_at_least(balance.spent),
+                is_open=balance.is_open,
+            )
+            for order, balance in state.balances.items()
+        ),
+    )

@@ -1,0 +1,148 @@
+"""What all parts of the ledger share: how it is reached, and how an account begins."""
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import LedgerError, PrivacyParameterError
+from dpfusion_core.ledger import keys
+from dpfusion_core.ledger.chain import AccountState, Balance
+from dpfusion_core.ledger.policy import BudgetPolicy, split
+from dpfusion_core.privacy.budget import PrivacyBudget
+from dpfusion_core.privacy.parameters import Accounting, Neighbours
+
+if TYPE_CHECKING:  # SQLAlchemy loads when a ledger is first used
+    from dpfusion_core.ledger.store import Store
+    from dpfusion_core.ledger.transaction import Transaction
+
+
+class LedgerBase:
+    """The connection, the keys and the policy of a ledger; ``PrivacyLedger`` describes the arguments."""
+
+    def __init__(
+        self,
+        url: str = "sqlite:///dpfusion-ledger.db",
+        *,
+        budget: PrivacyBudget | BudgetPolicy | None = None,
+        key: str | bytes | None = None,
+        timeout: float = 30.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        if not isinstance(url, str) or not url.startswith(
+            ("sqlite:", "sqlite+", "postgresql:", "postgresql+")
+        ):
+            raise PrivacyParameterError(
+                "Expected the URL of a SQLite file or a PostgreSQL database, e.g. "
+                "sqlite:///dpfusion-ledger.db or postgresql://user@host/database."
+            )
+        if budget is not None and not isinstance(budget, PrivacyBudget | BudgetPolicy):
+            raise PrivacyParameterError("Expected budget to be a PrivacyBudget, a BudgetPolicy or None.")
+        self._url = url
+        self._policy = budget if isinstance(budget, BudgetPolicy) else BudgetPolicy(budget)
+        self._secret = keys.from_environment() if key is None else keys.as_secret(key)
+        if self._secret is None and not url.startswith("sqlite"):
+            raise PrivacyParameterError(
+                f"A ledger on a server needs a key: give key=, or set {keys.VARIABLE}. Every host that "
+                "uses the ledger needs the same one."
+            )
+        self._timeout = _validate.positive(timeout, "timeout")
+        self._clock = clock
+        self._stores: dict[str, Store] = {}  # one at most; a dict, because its setdefault is atomic
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Close the connections; the ledger cannot be used any more."""
+        self._is_closed = True
+        for store in self._stores.values():
+            store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        from dpfusion_core.ledger.store import describe
+
+        return f"PrivacyLedger({describe(self._url)!r})"
+
+    @property
+    def _store(self) -> "Store":
+        if self._is_closed:
+            raise LedgerError("The ledger has been closed.")
+        if not self._stores:
+            from dpfusion_core.ledger.store import Store
+
+            # Of two threads that come here at once, both must get the same store.
+            self._stores.setdefault("store", Store(self._url, self._secret, self._timeout))
+        return self._stores["store"]
+
+    def _transaction(self, connection: Any) -> "Transaction":
+        from dpfusion_core.ledger.transaction import Transaction
+
+        return Transaction(connection, self._store.keyring, self._clock())
+
+    def _hash(self, units: Collection[str]) -> dict[str, str]:
+        if not all(isinstance(unit, str) and unit for unit in units):
+            raise PrivacyParameterError("Expected the id of every unit to be a string that is not empty.")
+        keyring = self._store.keyring
+        return {unit: keyring.unit(unit) for unit in units}
+
+    def _open(
+        self,
+        transaction: "Transaction",
+        unit: str,
+        hashed: str,
+        budget: PrivacyBudget | None,
+        order: float,
+        accounting: Accounting,
+        neighbours: Neighbours,
+    ) -> AccountState:
+        if not isinstance(budget, PrivacyBudget):
+            raise PrivacyParameterError(
+                f"Unit {unit!r} has no budget. Give the ledger one for every unit (budget=), name the "
+                "unit's collection in its BudgetPolicy, or open the account: `dpfusion ledger budget`."
+            )
+        orders = (self._policy.orders if accounting == "fixed" else None) or (order,)
+        state = AccountState(
+            unit=hashed,
+            epsilon=budget.epsilon,
+            delta=budget.delta,
+            opened_epsilon=budget.epsilon,
+            opened_delta=budget.delta,
+            accounting=accounting,
+            neighbours=neighbours,
+            shares=len(orders),
+            balances={each: Balance(amount) for each, amount in split(budget, orders, len(orders)).items()},
+        )
+        transaction.open(state)
+        return state
+
+
+def check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
+    """Raise if a value is none of the choices."""
+    if value not in choices:
+        raise PrivacyParameterError(f"Expected {name} to be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_kind(state: AccountState, accounting: str, neighbours: str, unit: str) -> None:
+    """Raise if a request cannot be charged to an account because it is of another kind.
+
+    A loss under replace neighbours bounds the one under zero-out neighbours; the reverse is false
+    (THEORY section 3).
+    """
+    if state.accounting != accounting:
+        raise PrivacyParameterError(
+            f"The account of unit {unit!r} is for {state.accounting} accounting, and the request is "
+            f"{accounting}: the two do not mix. Use accounting={state.accounting!r} for this unit."
+        )
+    if state.neighbours == "replace" != neighbours:
+        raise PrivacyParameterError(
+            f"The account of unit {unit!r} is about replace neighbours, and the request is about "
+            f"{neighbours} neighbours, which promise less. Use neighbours='replace' for this unit."
+        )

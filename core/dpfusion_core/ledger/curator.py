@@ -1,0 +1,228 @@
+"""The ledger for those who answer for it: accounts, budgets, the log, and its verification."""
+
+import asyncio
+from collections.abc import Collection, Iterator
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.ledger import chain, charges
+from dpfusion_core.ledger.account import Account, as_account
+from dpfusion_core.ledger.base import LedgerBase, check_choice, check_kind
+from dpfusion_core.ledger.chain import AccountState, LedgerEntry, Verification
+from dpfusion_core.ledger.policy import split
+from dpfusion_core.privacy.budget import PrivacyBudget
+from dpfusion_core.privacy.parameters import Accounting, Neighbours
+
+
+class LedgerCurator(LedgerBase):
+    """What the curator does with a ledger. What it shows may be private under adaptive accounting."""
+
+    def open(
+        self,
+        unit: str,
+        budget: PrivacyBudget | None = None,
+        *,
+        order: float,
+        accounting: Accounting = "fixed",
+        neighbours: Neighbours = "zero-out",
+    ) -> Account:
+        """Open the account of a unit; nothing happens if it is there and agrees.
+
+        Args:
+            unit: The unit's id.
+            budget: Its budget; the policy's if None.
+            order: Rényi order at which the account is kept, unless the policy names orders.
+            accounting: For which kind of requests.
+            neighbours: The neighbour relation that the budget is about.
+
+        Returns:
+            The account.
+
+        Raises:
+            PrivacyParameterError: If there is no budget, it cannot be certified at the order, or the
+                unit has an account that differs.
+            LedgerError: If the ledger cannot be reached, written or trusted.
+        """
+        order = _validate.order(order, "order")
+        check_choice(accounting, ("fixed", "adaptive"), "accounting")
+        check_choice(neighbours, ("zero-out", "replace"), "neighbours")
+        budget = self._policy.budget_for(unit) if budget is None else budget
+        [(_, hashed)] = self._hash([unit]).items()
+        with self._store.write() as connection:
+            transaction = self._transaction(connection)
+            state = transaction.accounts([hashed]).get(hashed)
+            if state is None:
+                state = self._open(transaction, unit, hashed, budget, order, accounting, neighbours)
+                transaction.finish()
+            else:
+                charges.check_budget(state, budget, unit)
+                check_kind(state, accounting, neighbours, unit)
+                self._check_orders(state, order, unit)
+        return as_account(state, unit)
+
+    def amend(self, unit: str, budget: PrivacyBudget, reason: str) -> Account:
+        """Change the budget of a unit, on record. The orders of its account stay.
+
+        A budget below what has been spent is allowed: the unit is exhausted then.
+
+        Args:
+            unit: The unit's id.
+            budget: The new budget.
+            reason: Why; it is kept in the log, in plain text.
+
+        Returns:
+            The account.
+
+        Raises:
+            PrivacyParameterError: If there is no reason or no account, or the budget cannot be
+                certified at any order of the account.
+            LedgerError: If the ledger cannot be reached, written or trusted.
+        """
+        if not isinstance(budget, PrivacyBudget):
+            raise PrivacyParameterError("Expected budget to be a PrivacyBudget.")
+        if not isinstance(reason, str) or not reason.strip():
+            raise PrivacyParameterError("Expected a reason for the amendment: it is kept on record.")
+        [(_, hashed)] = self._hash([unit]).items()
+        with self._store.write() as connection:
+            transaction = self._transaction(connection)
+            state = transaction.accounts([hashed]).get(hashed)
+            if state is None:
+                raise _no_account(unit)
+            budgets = split(budget, list(state.balances), state.shares)
+            state.epsilon, state.delta = budget.epsilon, budget.delta
+            for order, balance in state.balances.items():
+                balance.budget = budgets.get(order, 0)
+            recorded = {order: balance.budget for order, balance in state.balances.items()}
+            details = {"epsilon": budget.epsilon, "delta": budget.delta, "reason": reason.strip()}
+            transaction.set_budget(state)
+            transaction.append("amend", hashed, None, recorded, details, state.balances)
+            transaction.finish()
+        return as_account(state, unit)
+
+    def account(self, unit: str) -> Account:
+        """Return the account of a unit, for the curator.
+
+        Raises:
+            PrivacyParameterError: If it has none.
+            LedgerError: If the ledger cannot be reached or read.
+        """
+        [(_, hashed)] = self._hash([unit]).items()
+        state = self._read_accounts([hashed]).get(hashed)
+        if state is None:
+            raise _no_account(unit)
+        return as_account(state, unit)
+
+    def accounts(self) -> Iterator[Account]:
+        """Go through all accounts, for the curator; their ``unit`` is the keyed hash of the id.
+
+        Raises:
+            LedgerError: If the ledger cannot be reached or read.
+        """
+        for state in self._read_accounts(None).values():
+            yield as_account(state, state.unit)
+
+    def orders(self, units: Collection[str]) -> float | None:
+        """Return which order a request for these units must at least have.
+
+        Each account can be charged at its smallest order or above; this is the largest of these.
+        None if none of the units has an account.
+
+        Raises:
+            LedgerError: If the ledger cannot be reached or read.
+        """
+        states = self._read_accounts(list(self._hash(units).values()))
+        smallest = [
+            min(order for order, balance in state.balances.items() if balance.is_open)
+            for state in states.values()
+        ]
+        return max(smallest, default=None)
+
+    def entries(self, unit: str | None = None) -> Iterator[LedgerEntry]:
+        """Go through the log, for the curator: all of it, or what concerns one unit.
+
+        Raises:
+            LedgerError: If the ledger cannot be reached or read.
+        """
+        from dpfusion_core.ledger import transaction
+
+        hashed = None if unit is None else self._hash([unit])[unit]
+        after = transaction.FIRST
+        while True:
+            # A transaction per page: the caller may use the ledger while going through its log.
+            with self._store.read() as connection:
+                page = transaction.read_page(connection, after, hashed)
+            if not page:
+                return
+            yield from map(chain.as_entry, page)
+            after = page[-1]["seq"]
+
+    def verify(self, head: str | None = None) -> Verification:
+        """Examine the log, and the balances against it.
+
+        Args:
+            head: A head that was noted earlier (``seq:hash``): it must still be in the log.
+
+        Returns:
+            What was found. Problems name accounts by keyed hash, and no amounts.
+
+        Raises:
+            PrivacyParameterError: If ``head`` is not a head.
+            LedgerError: If the ledger cannot be reached or read.
+        """
+        from dpfusion_core.ledger import transaction
+
+        replay = chain.Replay(self._store.keyring, None if head is None else chain.parse_head(head))
+        with self._store.read() as connection:
+            replay.read(transaction.read_log(connection))
+            stored_head = transaction.read_head(connection)
+            stored = transaction.read_accounts(connection)
+        problems = replay.finish(stored_head, stored)
+        return Verification(not problems, replay.count, f"{replay.seq}:{replay.hash}", problems)
+
+    async def aopen(
+        self,
+        unit: str,
+        budget: PrivacyBudget | None = None,
+        *,
+        order: float,
+        accounting: Accounting = "fixed",
+        neighbours: Neighbours = "zero-out",
+    ) -> Account:
+        """Like ``open``, in a thread."""
+        return await asyncio.to_thread(
+            self.open, unit, budget, order=order, accounting=accounting, neighbours=neighbours
+        )
+
+    async def aamend(self, unit: str, budget: PrivacyBudget, reason: str) -> Account:
+        """Like ``amend``, in a thread."""
+        return await asyncio.to_thread(self.amend, unit, budget, reason)
+
+    async def aaccount(self, unit: str) -> Account:
+        """Like ``account``, in a thread."""
+        return await asyncio.to_thread(self.account, unit)
+
+    async def aorders(self, units: Collection[str]) -> float | None:
+        """Like ``orders``, in a thread."""
+        return await asyncio.to_thread(self.orders, units)
+
+    async def averify(self, head: str | None = None) -> Verification:
+        """Like ``verify``, in a thread."""
+        return await asyncio.to_thread(self.verify, head)
+
+    def _read_accounts(self, hashes: Collection[str] | None) -> dict[str, AccountState]:
+        from dpfusion_core.ledger import transaction
+
+        with self._store.read() as connection:
+            return transaction.read_accounts(connection, hashes)
+
+    def _check_orders(self, state: AccountState, order: float, unit: str) -> None:
+        if order not in state.balances and not self._policy.orders:
+            kept = ", ".join(f"{each:g}" for each in state.balances)
+            raise PrivacyParameterError(f"The account of unit {unit!r} is kept at order {kept} already.")
+
+
+def _no_account(unit: str) -> PrivacyParameterError:
+    return PrivacyParameterError(
+        f"Unit {unit!r} has no account in this ledger. Accounts are opened by the first request, or by "
+        "`dpfusion ledger budget`."
+    )

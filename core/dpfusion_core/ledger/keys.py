@@ -1,0 +1,109 @@
+"""The secret of a ledger: where it is kept, and what is derived from it."""
+
+import hmac
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from dpfusion_core.errors import LedgerError, PrivacyParameterError
+
+VARIABLE = "DPFUSION_LEDGER_KEY"
+_SHORTEST = 16  # bytes; unit ids are easy to guess, so the key must not be
+
+
+class Keyring:
+    """The keys of one ledger. ``repr`` shows none of them.
+
+    Args:
+        secret: The secret they are derived from.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._units = hmac.digest(secret, b"dpfusion ledger: units", "sha256")
+        self._log = hmac.digest(secret, b"dpfusion ledger: log", "sha256")
+        self.fingerprint = hmac.digest(secret, b"dpfusion ledger: fingerprint", "sha256").hex()[:32]
+
+    def unit(self, unit: str) -> str:
+        """Return what stands for a unit in the ledger."""
+        return hmac.digest(self._units, unit.encode("utf-8", "surrogatepass"), "sha256").hex()
+
+    def seal(self, text: str) -> str:
+        """Return the authentication code of a log entry."""
+        return hmac.digest(self._log, text.encode("utf-8"), "sha256").hex()
+
+
+def as_secret(key: str | bytes) -> bytes:
+    """Return a caller's key as bytes.
+
+    Raises:
+        PrivacyParameterError: If it is too short. The key is not quoted.
+    """
+    secret = key.encode("utf-8") if isinstance(key, str) else key
+    if not isinstance(secret, bytes) or len(secret.strip()) < _SHORTEST:
+        raise PrivacyParameterError(
+            f"Expected a ledger key of at least {_SHORTEST} bytes, for example from "
+            "`python -c 'import secrets; print(secrets.token_hex(32))'`."
+        )
+    return secret.strip()
+
+
+def from_environment() -> bytes | None:
+    """Return the key that the environment names, or None."""
+    key = os.environ.get(VARIABLE)
+    return as_secret(key) if key else None
+
+
+def read_file(path: Path) -> bytes | None:
+    """Return the key in a file, or None if there is no such file.
+
+    Raises:
+        LedgerError: If the file cannot be read or holds no key.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LedgerError(f"Cannot read the ledger key {path}: {error.strerror}.") from None
+    try:
+        return as_secret(content)
+    except PrivacyParameterError:
+        raise LedgerError(
+            f"The ledger key {path} is damaged (too short). Restore it from a backup."
+        ) from None
+
+
+def read_or_make_file(path: Path) -> bytes:
+    """Return the key in a file, and make it first if there is none.
+
+    The file appears with its whole content or not at all, and if two processes make it at once, both
+    get the same key.
+
+    Raises:
+        LedgerError: If the file cannot be read or made.
+    """
+    found = read_file(path)
+    if found is not None:
+        return found
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_hex(32).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):  # another process was first: its key is the key
+                os.link(name, path)
+        finally:
+            os.unlink(name)
+    except OSError as error:
+        raise LedgerError(
+            f"Cannot make the ledger key {path}: {error.strerror}. "
+            f"Make the directory writable, or give a key ({VARIABLE} or key=)."
+        ) from None
+    made = read_file(path)
+    if made is None:
+        raise LedgerError(f"The ledger key {path} was removed while it was made.")
+    return made

@@ -1,0 +1,199 @@
+"""The ledger that the engine talks to: reserve, generate, settle."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import LedgerError, PrivacyParameterError
+from dpfusion_core.ledger import amounts, chain, charges
+from dpfusion_core.ledger.account import Reservation
+from dpfusion_core.ledger.base import check_choice, check_kind
+from dpfusion_core.ledger.curator import LedgerCurator
+from dpfusion_core.privacy.budget import RenyiLoss
+from dpfusion_core.privacy.parameters import Accounting, Neighbours
+
+
+class PrivacyLedger(LedgerCurator):
+    """Holds what every privacy unit may lose and has lost; refuses what does not fit.
+
+    Reserve, generate, settle: the worst case is charged before the first token, and what was not used
+    is given back after the last. Whatever happens in between, a unit has been charged at least what
+    was released. One ledger may be used by many threads, processes and, on PostgreSQL, hosts.
+
+    A unit's budget, its kind of accounting, its neighbour relation and the orders at which it is kept
+    are fixed when it is first used. Amounts are kept as integers of 1e-12 nats, charges rounded up and budgets down.
+
+    Args:
+        url: SQLAlchemy URL of a SQLite file or a PostgreSQL database. Nothing is opened before the
+            first use. ``sqlite://`` is a ledger in memory, for trials.
+        budget: Budget of units that are met for the first time, or a policy. None: only units whose
+            account was opened with ``open`` may be used.
+        key: Secret from which the hashes of unit ids and the codes of the log are derived. Default:
+            the environment variable ``DPFUSION_LEDGER_KEY``; else, for a SQLite file, a key file
+            beside it, made with the ledger. Whoever loses it loses the ledger.
+        timeout: How long to wait for other writers or for a connection, in seconds.
+        clock: What time it is; for tests.
+
+    Raises:
+        PrivacyParameterError: If an argument is out of range, or a server is named without a key.
+
+    Example:
+        >>> from dpfusion_core.privacy.budget import PrivacyBudget
+        >>> budget = PrivacyBudget(epsilon=8.0, delta=1e-5)
+        >>> with PrivacyLedger("sqlite://", budget=budget) as ledger:
+        ...     asked = RenyiLoss(max_order=4.0, at=lambda order: 1.5)  # the worst case, in nats
+        ...     reservation = ledger.reserve({"doc-17": asked}, order=4.0)
+        ...     # ... generate ...
+        ...     ledger.settle(reservation, {"doc-17": RenyiLoss(4.0, lambda order: 0.5)})
+        ...     [balance] = ledger.account("doc-17").balances
+        >>> balance.order, balance.spent
+        (4.0, 0.5)
+    """
+
+    def reserve(
+        self,
+        losses: Mapping[str, RenyiLoss],
+        *,
+        order: float,
+        accounting: Accounting = "fixed",
+        neighbours: Neighbours = "zero-out",
+        on_exhausted: Literal["raise", "zero-out"] = "raise",
+        note: Mapping[str, Any] | None = None,
+    ) -> Reservation:
+        """Charge the worst case of a request to all of its units, or to none.
+
+        Args:
+            losses: The most that each unit may lose, by unit id.
+            order: Rényi order at which a new account is kept, unless the policy names orders.
+            accounting: "fixed": a unit can pay all or nothing. "adaptive": it is granted what is left,
+                silently, possibly 0; the reservation then tells private things.
+            neighbours: The relation that the losses are about; a new account is kept for it.
+            on_exhausted: Fixed accounting: what to do about units that cannot pay. "zero-out" grants
+                them nothing and charges the others.
+            note: Public facts about the request to keep in the log, as values that JSON knows.
+
+        Returns:
+            What each unit may lose. It has been charged when this returns.
+
+        Raises:
+            BudgetExhaustedError: If a unit cannot pay. Nothing has been charged then.
+            PrivacyParameterError: If an argument is out of range, a unit has no budget, or the request
+                does not suit an account (kind of accounting, order, budget on record).
+            LedgerError: If the ledger cannot be reached, written or trusted. Do not generate.
+        """
+        order = _validate.order(order, "order")
+        check_choice(accounting, ("fixed", "adaptive"), "accounting")
+        check_choice(neighbours, ("zero-out", "replace"), "neighbours")
+        check_choice(on_exhausted, ("raise", "zero-out"), "on_exhausted")
+        if not losses:
+            raise PrivacyParameterError("Expected at least one unit to reserve for.")
+        for loss in losses.values():
+            if not (isinstance(loss, RenyiLoss) and loss.max_order >= order):
+                raise PrivacyParameterError(
+                    f"Expected a RenyiLoss known up to order={order:g} for every unit."
+                )
+        details = {"note": dict(note)} if note else {}
+        hashes = self._hash(losses)
+        identifier = secrets.token_hex(16)
+        with self._store.write() as connection:
+            transaction = self._transaction(connection)
+            states = transaction.accounts(list(hashes.values()))
+            asked: dict[str, charges.Charge] = {}
+            for unit, loss in losses.items():
+                hashed = hashes[unit]
+                if hashed in states:
+                    charges.check_budget(states[hashed], self._policy.budget_for(unit), unit)
+                    check_kind(states[hashed], accounting, neighbours, unit)
+                else:
+                    budget = self._policy.budget_for(unit)
+                    states[hashed] = self._open(
+                        transaction, unit, hashed, budget, order, accounting, neighbours
+                    )
+                asked[unit] = charges.weigh(states[hashed], loss, unit)
+            exhausted = tuple(unit for unit, charge in asked.items() if not charge.fits)
+            if exhausted and on_exhausted == "raise":
+                raise charges.exhausted_error(asked)
+            for unit, charge in asked.items():
+                state = states[hashes[unit]]
+                if charge.fits:
+                    charges.apply(state, charge)
+                    extra = {"closed": charge.closed} if charge.closed else {}
+                    transaction.append(
+                        "reserve", state.unit, identifier, charge.charges, details | extra, state.balances
+                    )
+                else:
+                    transaction.append("reserve", state.unit, identifier, {}, details | {"exhausted": True})
+            transaction.finish()
+        granted = {
+            unit: amounts.nats_at_most(charge.granted) if charge.fits else 0.0
+            for unit, charge in asked.items()
+        }
+        return Reservation(identifier, granted, exhausted)
+
+    def settle(self, reservation: Reservation, used: Mapping[str, RenyiLoss]) -> None:
+        """Give back what was reserved and not used.
+
+        If this fails, the reservation stays charged, which is safe.
+
+        Args:
+            reservation: What ``reserve`` returned.
+            used: What each unit has lost. A unit that is not named counts as having lost all that was
+                reserved for it, and likewise at orders above a loss's ``max_order``.
+
+        Raises:
+            PrivacyParameterError: If a unit is not one of the reservation's.
+            LedgerError: If the reservation is unknown or settled already, or the ledger cannot be
+                reached, written or trusted.
+        """
+        if not used.keys() <= reservation.granted.keys():
+            raise PrivacyParameterError("Expected the units of the reservation, got others.")
+        if not all(isinstance(loss, RenyiLoss) for loss in used.values()):
+            raise PrivacyParameterError("Expected a RenyiLoss for every unit.")
+        losses = {hashed: used[unit] for unit, hashed in self._hash(used).items()}
+        with self._store.write(is_durable=False) as connection:
+            transaction = self._transaction(connection)
+            rows = transaction.entries_of(reservation.id)
+            if not rows:
+                raise LedgerError("The reservation is not in this ledger, so it cannot be settled.")
+            if any(row["kind"] == "settle" for row in rows):
+                raise LedgerError("The reservation has been settled already.")
+            states = transaction.accounts([row["unit"] for row in rows])
+            for row in rows:
+                back = charges.refunds(chain.read_amounts(row), losses.get(row["unit"]))
+                state = states.get(row["unit"])
+                if state is None or any(state.balances[o].spent < amount for o, amount in back.items()):
+                    raise LedgerError("The balances do not agree with the log: run `dpfusion ledger verify`.")
+                for order, amount in back.items():
+                    state.balances[order].spent -= amount
+                transaction.append("settle", state.unit, reservation.id, back, {}, state.balances)
+            transaction.finish()
+
+    async def areserve(
+        self,
+        losses: Mapping[str, RenyiLoss],
+        *,
+        order: float,
+        accounting: Accounting = "fixed",
+        neighbours: Neighbours = "zero-out",
+        on_exhausted: Literal["raise", "zero-out"] = "raise",
+        note: Mapping[str, Any] | None = None,
+    ) -> Reservation:
+        """Like ``reserve``, in a thread.
+
+        If it is cancelled, it still completes in its thread, and what it reserved stays charged.
+        """
+        return await asyncio.to_thread(
+            self.reserve,
+            losses,
+            order=order,
+            accounting=accounting,
+            neighbours=neighbours,
+            on_exhausted=on_exhausted,
+            note=note,
+        )
+
+    async def asettle(self, reservation: Reservation, used: Mapping[str, RenyiLoss]) -> None:
+        """Like ``settle``, in a thread, where it completes even if this is cancelled."""
+        await asyncio.to_thread(self.settle, reservation, used)

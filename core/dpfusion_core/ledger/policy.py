@@ -1,0 +1,98 @@
+"""Which budget a privacy unit gets, and at which Rényi orders it is kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.ledger import amounts
+from dpfusion_core.privacy.budget import PrivacyBudget, smallest_epsilon
+
+
+@dataclass(frozen=True)
+class BudgetPolicy:
+    r"""The budgets of units that the ledger meets for the first time.
+
+    Why a unit's account has one order unless ``orders`` says otherwise: requests may depend on the
+    responses to earlier ones. Going on while the losses at *some* order :math:`a` are within
+    :math:`B_\delta(a)` is then not :math:`(\epsilon, \delta)`-differentially private, because the
+    responses can decide which order is the one that holds: some of them use up :math:`\delta` at one
+    order, the others use it up once more at another. It is sound if the orders share
+    :math:`\delta`. With :math:`B_i` the budget of order :math:`a_i` for :math:`(\epsilon, \delta_i)`,
+    let :math:`O_i` be the sequences of responses at whose end order :math:`a_i` holds. On :math:`O_i`
+    the process is the one that stops when order :math:`a_i` is used up, a Rényi filter (Feldman and
+    Zrnic 2021), hence for every event :math:`S`
+
+    .. math:: P(S \cap O_i) \le e^\epsilon Q(S \cap O_i) + \delta_i,
+
+    and the sum over :math:`i` gives :math:`(\epsilon, \sum_i \delta_i)`. So each of ``K`` orders gets
+    ``delta / K``. The price is small, ``log(K) / (a - 1)`` nats of the budget at order ``a``.
+
+    Adaptive accounts are always kept at one order, that of the first request: the Rényi filter of
+    THEORY section 4 works at one.
+
+    Attributes:
+        default: Budget of every unit that no collection names; None for no budget.
+        collections: Budgets by prefix of the unit's id; the longest prefix that fits is used.
+        orders: Rényi orders at which fixed accounts are kept. None for one, the order of the first
+            request, which has all of delta. Name several if requests will use different ones.
+
+    Raises:
+        PrivacyParameterError: If a value is out of range.
+
+    Example:
+        >>> policy = BudgetPolicy(PrivacyBudget(8.0), {"hr/": PrivacyBudget(4.0), "hr/pay/": PrivacyBudget(2.0)})
+        >>> [policy.budget_for(unit).epsilon for unit in ("doc-17", "hr/cv-3", "hr/pay/2024")]
+        [8.0, 4.0, 2.0]
+    """
+
+    default: PrivacyBudget | None = None
+    collections: Mapping[str, PrivacyBudget] = field(default_factory=dict)
+    orders: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        budgets = [*self.collections.values(), *([] if self.default is None else [self.default])]
+        if not all(isinstance(budget, PrivacyBudget) for budget in budgets):
+            raise PrivacyParameterError("Expected every budget of a policy to be a PrivacyBudget.")
+        if not all(isinstance(prefix, str) and prefix for prefix in self.collections):
+            raise PrivacyParameterError("Expected non-empty prefixes of unit ids as keys of collections.")
+        object.__setattr__(self, "collections", MappingProxyType(dict(self.collections)))
+        if self.orders is not None:
+            orders = tuple(sorted({_validate.order(order, "orders") for order in self.orders}))
+            if not orders:
+                raise PrivacyParameterError("Expected at least one order in orders, or None.")
+            object.__setattr__(self, "orders", orders)
+
+    def budget_for(self, unit: str) -> PrivacyBudget | None:
+        """Return the budget of a unit, or None if the policy has none for it."""
+        prefixes = [prefix for prefix in self.collections if unit.startswith(prefix)]
+        return self.collections[max(prefixes, key=len)] if prefixes else self.default
+
+
+def split(budget: PrivacyBudget, orders: Sequence[float], shares: int) -> dict[float, int]:
+    """Return the budget at each order, delta shared equally: amounts of 1e-12 nats, rounded down.
+
+    Args:
+        budget: What may be lost in all.
+        orders: Rényi orders.
+        shares: Into how many parts delta is divided; at least the number of orders.
+
+    Returns:
+        The orders at which some loss, however small, can be certified, with their budgets.
+
+    Raises:
+        PrivacyParameterError: If there is no such order.
+    """
+    part = PrivacyBudget(budget.epsilon, budget.delta / shares)
+    found = {order: amount for order in orders if (amount := amounts.budget(part.loss_at(order))) > 0}
+    if not found:
+        order = max(orders)
+        needed = min(smallest_epsilon(each, part.delta) for each in orders)
+        shared = f", shared by {shares} orders" if shares > 1 else ""
+        raise PrivacyParameterError(
+            f"epsilon={budget.epsilon:g} cannot be certified at order {order:g} with "
+            f"delta={budget.delta:g}{shared}: the conversion alone costs {needed:.4g}. Use a larger "
+            f"epsilon, or a larger order: alpha near {budget.best_order():.3g} has the most room."
+        )
+    return found

@@ -1,0 +1,185 @@
+"""From private messages to private phrases: what a tagger finds stays private, the rest becomes public."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError, TaggerError
+from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.tagging.spans import Span, Tagger, merge_spans
+
+UnitsOf = Literal["message", "label", "entity"] | Callable[[Span, str], str]
+"""Which privacy unit a tagged phrase belongs to: its message's, one for each label, one for each entity,
+or what a function of the span and its text says."""
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """How private messages are narrowed to private phrases.
+
+    What cannot be shown to be public stays private: a tagger that fails, or that finds nothing, leaves
+    the whole text private unless the caller says otherwise.
+
+    Attributes:
+        tagger: Finds the phrases.
+        units: ``"message"``: a phrase belongs to its message's unit. ``"label"``: to a unit of its
+            label, as the DP-Fusion paper groups them. ``"entity"``: to a unit of its own, the same
+            for the same phrase. A function gets the span and its text and names the unit; the name
+            is public.
+        numbered: Whether labels are numbered by entity: ``PERSON_1``, ``PERSON_2``.
+        on_error: What to do if the tagger fails: ``"private"`` leaves the text private as a whole,
+            ``"raise"`` raises.
+        trust_empty: Whether a text in which the tagger finds nothing is public. By default it stays
+            private as a whole.
+        timeout: Seconds after which a tagger counts as failed; None waits for ever.
+
+    Raises:
+        PrivacyParameterError: If a value is none of the choices.
+
+    Example:
+        >>> from dpfusion_core.tagging import PhraseTagger
+        >>> narrowing = Narrowing(PhraseTagger(["Ann"], label="PERSON"), units="label")
+        >>> messages, whole = narrowing([Message("user", "Ann is ill.", is_private=True)])
+        >>> messages[0].segments[0].unit, messages[0].segments[1], whole
+        ('PERSON', Segment(text=' is ill.', is_private=False, unit=None, label=None), 0)
+    """
+
+    tagger: Tagger
+    units: UnitsOf = "message"
+    numbered: bool = False
+    on_error: Literal["private", "raise"] = "private"
+    trust_empty: bool = False
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.units in ("message", "label", "entity") or callable(self.units)):
+            raise PrivacyParameterError(
+                "Expected units 'message', 'label', 'entity' or a function of a span and its text."
+            )
+        if self.on_error not in ("private", "raise"):
+            raise PrivacyParameterError(f"Expected on_error 'private' or 'raise', got {self.on_error!r}.")
+        if self.timeout is not None:
+            _validate.positive(self.timeout, "timeout")
+
+    def __call__(self, messages: Sequence[Message]) -> tuple[list[Message], int]:
+        """Narrow a conversation.
+
+        Args:
+            messages: The conversation.
+
+        Returns:
+            The conversation with only the found phrases private, and the number of private texts
+            that stayed private as a whole.
+
+        Raises:
+            TaggerError: If the tagger fails and ``on_error`` is ``"raise"``.
+        """
+        naming = _Naming(self.units, self.numbered)
+        narrowed, whole = [], 0
+        for message in messages:
+            segments: list[Segment] = []
+            for segment in message.segments:
+                parts = [segment]
+                if segment.is_private:
+                    parts = self._narrow(segment, naming)
+                    whole += parts == [segment]
+                segments += parts
+            narrowed.append(Message(message.role, segments))
+        return narrowed, whole
+
+    def _narrow(self, segment: Segment, naming: "_Naming") -> list[Segment]:
+        try:
+            spans = find_spans(self.tagger, segment.text, self.timeout)
+            if not spans:
+                return [Segment(segment.text)] if self.trust_empty else [segment]
+            return naming.cut(segment, spans)
+        except TaggerError:
+            if self.on_error == "raise":
+                raise
+            return [segment]
+
+
+def find_spans(tagger: Tagger, text: str, timeout: float | None = None) -> list[Span]:
+    """Ask a tagger, and check what it says.
+
+    Args:
+        tagger: The tagger.
+        text: The text.
+        timeout: Seconds to wait at most; None for ever.
+
+    Returns:
+        Sorted spans inside the text that do not overlap.
+
+    Raises:
+        TaggerError: If the tagger raises, times out, or returns something else than such spans. The
+            error never quotes the text.
+    """
+    try:
+        if timeout is None:
+            found = list(tagger.tag(text))
+        else:
+            # Not a `with` block: that would wait for the tagger, which cannot be interrupted.
+            pool = ThreadPoolExecutor(1, thread_name_prefix="dpfusion-tagger")
+            try:
+                found = list(pool.submit(tagger.tag, text).result(timeout))
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    except TaggerError:
+        raise
+    except FutureTimeoutError:
+        reason = f"did not answer within {timeout:g} s"
+    except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
+        reason = f"raised {type(error).__name__}"
+    else:
+        if all(isinstance(span, Span) for span in found):
+            return merge_spans(found, len(text))
+        reason = "returned something else than spans"
+    raise TaggerError(f"The tagger {type(tagger).__name__} {reason}.")
+
+
+@dataclass
+class _Naming:
+    """Names labels and units; entities are numbered in the order of their first appearance."""
+
+    units: UnitsOf
+    numbered: bool
+    _numbers: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
+    _counts: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def cut(self, segment: Segment, spans: Sequence[Span]) -> list[Segment]:
+        parts, position = [], 0
+        for span in spans:
+            text = segment.text[span.start : span.end]
+            entity = self._entity(span.label, text)
+            label = entity if self.numbered else span.label
+            parts.append(Segment(segment.text[position : span.start]))
+            parts.append(Segment(text, is_private=True, unit=self._unit(segment, span, entity), label=label))
+            position = span.end
+        parts.append(Segment(segment.text[position:]))
+        return [part for part in parts if part.text]
+
+    def _entity(self, label: str, text: str) -> str:
+        if (label, text) not in self._numbers:
+            self._counts[label] = self._counts.get(label, 0) + 1
+            self._numbers[label, text] = self._counts[label]
+        return f"{label}_{self._numbers[label, text]}"
+
+    def _unit(self, segment: Segment, span: Span, entity: str) -> str | None:
+        if self.units == "message":
+            return segment.unit
+        if callable(self.units):
+            try:
+                name = self.units(span, segment.text[span.start : span.end])
+            except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
+                reason = type(error).__name__
+            else:
+                if isinstance(name, str) and name:
+                    return name
+                reason = "no name"
+            raise TaggerError(f"The function that names units gave {reason}.")
+        name = span.label if self.units == "label" else entity
+        # Entities of a named unit stay apart from those of others: a ledger keeps accounts by name.
+        return name if segment.unit in (None, DEFAULT_UNIT) else f"{segment.unit}/{name}"

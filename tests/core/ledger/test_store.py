@@ -1,0 +1,357 @@
+"""Bad files, missing keys, servers out of reach, full disks, other versions: refused, with what to do."""
+
+import os
+import resource
+import signal
+import sqlite3
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from dpfusion_core.errors import LedgerError, PrivacyParameterError
+from dpfusion_core.ledger import PrivacyLedger, keys, schema
+from dpfusion_core.privacy.budget import PrivacyBudget
+from tests.core.ledger.conftest import KEY
+from tests.core.ledger.helpers import fork, in_child, loss, tamper, wait
+
+BUDGET = PrivacyBudget(8.0, 1e-5)
+Make = Callable[..., PrivacyLedger]
+
+
+def charge(url: str, key: str | None = KEY, timeout: float = 30.0) -> float:
+    """Charge one unit of 0.125 nats and return what it has been charged in all."""
+    with PrivacyLedger(url, budget=BUDGET, key=key, timeout=timeout) as ledger:
+        ledger.reserve({"a": loss(0.125)}, order=4.0)
+        return ledger.account("a").balances[0].spent
+
+
+def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
+    ledger = PrivacyLedger(f"sqlite:///{tmp_path}/x.db", budget=BUDGET)
+    PrivacyLedger("postgresql://127.0.0.1:1/x", key=KEY)
+    repr(ledger)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_ledgers_on_one_file_are_one(make: Make) -> None:
+    first, second = make(budget=BUDGET), make(budget=BUDGET)
+    reservation = first.reserve({"a": loss(1.0)}, order=4.0)
+    second.reserve({"a": loss(1.0)}, order=4.0)
+    second.settle(reservation, {"a": loss(0.5)})
+    assert first.account("a").balances[0].spent == 1.5
+
+
+def test_a_key_file_is_made_for_a_new_file_and_is_its_owners_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    charge(url, key=None)
+    key_file = tmp_path / "x.db.key"
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert len(bytes.fromhex(key_file.read_text())) == 32
+    assert charge(url, key=None) == 0.25
+    assert charge(url, key=key_file.read_text()) == 0.375
+    assert {path.name for path in tmp_path.iterdir()} <= {"x.db", "x.db-wal", "x.db-shm", "x.db.key"}
+
+
+def test_a_missing_key_file_is_an_error_and_no_new_key_is_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    charge(url, key=None)
+    kept = (tmp_path / "x.db.key").rename(tmp_path / "kept")
+    with pytest.raises(LedgerError, match=r"x\.db\.key, is missing\. Restore it"):
+        charge(url, key=None)
+    assert not (tmp_path / "x.db.key").exists()
+    (tmp_path / "x.db.key").write_text("")
+    with pytest.raises(LedgerError, match="damaged"):
+        charge(url, key=None)
+    kept.rename(tmp_path / "x.db.key")
+    assert charge(url, key=None) == 0.25
+
+
+def test_another_key_is_refused(url: str) -> None:
+    charge(url)
+    with pytest.raises(LedgerError, match="another key") as caught:
+        charge(url, key="another key, just as long")
+    assert "just as long" not in str(caught.value)
+    assert charge(url) == 0.25
+
+
+def test_the_key_may_come_from_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(keys.VARIABLE, KEY)
+    charge(url, key=None)
+    monkeypatch.delenv(keys.VARIABLE)
+    assert charge(url, key=KEY) == 0.25
+
+
+@pytest.mark.parametrize("content", [b"this is no database " * 500, b"SQLite format 3\x00" + b"\xff" * 9000])
+def test_what_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match="not a SQLite database, or is damaged"):
+        charge(f"sqlite:///{path}")
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    charge(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(LedgerError, match="damaged"):
+        charge(f"sqlite:///{path}")
+
+
+def test_the_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE customers (name TEXT)")
+    connection.close()
+    content = path.read_bytes()
+    with pytest.raises(LedgerError, match="database of something else"):
+        charge(f"sqlite:///{path}")
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_ledger_without_its_head_is_refused(make: Make, url: str) -> None:
+    ledger = make(budget=BUDGET)
+    ledger.reserve({"a": loss(1.0)}, order=4.0)
+    tamper(url, "DELETE FROM dpfusion_meta")
+    for call in (lambda: ledger.reserve({"a": loss(1.0)}, order=4.0), ledger.verify):
+        with pytest.raises(LedgerError, match="lost its head"):
+            call()
+    with pytest.raises(LedgerError):
+        make(budget=BUDGET).reserve({"a": loss(1.0)}, order=4.0)
+
+
+def test_a_newer_schema_is_refused(url: str) -> None:
+    charge(url)
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = 99")
+    with pytest.raises(LedgerError, match=r"newer dpfusion.*pip install --upgrade"):
+        charge(url)
+
+
+def test_a_migration_runs_exactly_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    charge(url)
+    ran = []
+
+    def second(connection: sa.Connection) -> None:
+        ran.append(connection.exec_driver_sql("SELECT count(*) FROM dpfusion_log").scalar())
+        connection.exec_driver_sql("CREATE TABLE dpfusion_example (x INTEGER)")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
+    threads = [threading.Thread(target=charge, args=(url,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert charge(url) == 0.125 * 6
+    assert ran == [2]
+    monkeypatch.undo()
+    with pytest.raises(LedgerError, match="newer"):
+        charge(url)
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charge(url)
+
+    def broken(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE dpfusion_example (x INTEGER)")
+        connection.exec_driver_sql("SELECT nothing FROM nowhere")
+
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, broken))
+    with pytest.raises(LedgerError):
+        charge(url)
+    monkeypatch.undo()
+    assert charge(url) == 0.25
+
+
+def test_the_log_refuses_changes_made_by_accident(url: str) -> None:
+    charge(url)
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    for statement in ("UPDATE dpfusion_log SET kind = 'x'", "DELETE FROM dpfusion_log"):
+        with engine.begin() as connection, pytest.raises(sa.exc.DBAPIError, match="only grows"):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match=r"cannot be opened\. See that its directory exists"):
+        charge(f"sqlite:///{tmp_path}/nowhere/x.db")
+
+
+def unprivileged() -> None:
+    """Root may write anywhere; so be someone else (in a forked child)."""
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_read_only_directory_is_an_error(key: str | None) -> None:
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o555)
+
+    def work() -> None:
+        unprivileged()
+        with pytest.raises(LedgerError, match="cannot be opened"):
+            charge(f"sqlite:///{directory}/x.db", key)
+
+    in_child(work)
+    directory.chmod(0o700)
+    directory.rmdir()
+
+
+def test_a_read_only_file_is_an_error_and_nothing_is_charged() -> None:
+    directory = Path(tempfile.mkdtemp())
+    url = f"sqlite:///{directory}/x.db"
+    charge(url)
+    directory.chmod(0o777)
+    (directory / "x.db").chmod(0o444)
+
+    def work() -> None:
+        unprivileged()
+        with pytest.raises(LedgerError, match=r"cannot be (written to|opened)"):
+            charge(url)
+
+    in_child(work)
+    assert charge(url) == 0.25
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()
+
+
+def test_a_full_disk_is_an_error_and_loses_no_charge(sqlite_url: str) -> None:
+    charge(sqlite_url)
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        ledger = PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY)
+        granted, refusal = 0, ""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # as full as a disk can be
+        try:
+            for _ in range(10_000):
+                ledger.reserve({"b": loss(0.0)}, order=4.0, note={"filler": "x" * 2000})
+                granted += 1
+        except LedgerError as error:
+            refusal = str(error)
+        assert "cannot be written to: the disk may be full" in refusal
+        assert granted > 5
+        count = sum(entry.kind == "reserve" for entry in ledger.entries("b"))
+        assert count >= granted
+
+    in_child(work)
+    with PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY) as ledger:
+        assert ledger.verify().ok
+    assert charge(sqlite_url) == 0.25
+
+
+def test_a_server_out_of_reach_is_an_error() -> None:
+    with pytest.raises(LedgerError, match=r"cannot be reached\. See that the server runs") as caught:
+        charge("postgresql://user:pa55w@127.0.0.1:1/x", timeout=2.0)
+    assert "pa55w" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_a_database_that_the_server_does_not_have_is_an_error(postgresql: str) -> None:
+    with pytest.raises(LedgerError, match=r"does not exist|cannot be reached"):
+        charge(f"{postgresql}/nowhere")
+
+
+def test_a_server_without_psycopg_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(LedgerError, match=r"pip install 'dpfusion\[postgres\]'"):
+        charge("postgresql://127.0.0.1:1/x")
+
+
+def test_a_server_that_restarted_is_connected_to_again(make: Make, postgresql_url: str) -> None:
+    with PrivacyLedger(postgresql_url, budget=BUDGET, key=KEY) as ledger:
+        ledger.reserve({"a": loss(1.0)}, order=4.0)
+        engine = sa.create_engine(postgresql_url.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.connect() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        engine.dispose()
+        ledger.reserve({"a": loss(1.0)}, order=4.0)
+        assert ledger.account("a").balances[0].spent == 2.0
+
+
+def test_charges_are_durable_even_on_a_server_that_is_set_to_forget(postgresql_url: str) -> None:
+    engine = sa.create_engine(postgresql_url.replace("postgresql:", "postgresql+psycopg:"))
+    name = postgresql_url.rpartition("/")[2]
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    engine.dispose()
+    with PrivacyLedger(postgresql_url, budget=BUDGET, key=KEY) as ledger:
+        for is_durable, expected in ((True, "on"), (False, "off"), (True, "on")):
+            with ledger._store.write(is_durable) as connection:
+                assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == expected
+
+
+def test_charges_are_durable_on_sqlite(sqlite_url: str) -> None:
+    with PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY) as ledger:
+        for is_durable, expected in ((True, 2), (False, 1), (True, 2)):
+            with ledger._store.write(is_durable) as connection:
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == expected
+                assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_who_waits_too_long_for_the_lock_is_told_so(make: Make, url: str) -> None:
+    holder, waiter = make(budget=BUDGET), make(budget=BUDGET, timeout=0.2)
+    holder.reserve({"a": loss(1.0)}, order=4.0)
+    with holder._store.write() as connection:
+        connection.execute(sa.select(schema.meta).with_for_update())
+        with pytest.raises(LedgerError, match=r"was busy for 0\.2 s"):
+            waiter.reserve({"a": loss(1.0)}, order=4.0)
+        assert waiter.account("a").balances[0].spent == 1.0  # readers do not wait
+    waiter.reserve({"a": loss(1.0)}, order=4.0)
+
+
+def test_verify_sees_one_state_while_others_write(make: Make) -> None:
+    ledger = make(budget=PrivacyBudget(100.0))
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            ledger.settle(ledger.reserve({"a": loss(0.01)}, order=4.0), {"a": loss(0.0)})
+
+    ledger.reserve({"a": loss(0.01)}, order=4.0)
+    thread = threading.Thread(target=write)
+    thread.start()
+    found = [ledger.verify() for _ in range(30)]
+    stop.set()
+    thread.join()
+    assert [each.problems for each in found if not each.ok] == []
+    assert found[-1].entries > found[0].entries
+
+
+def test_sixteen_processes_may_make_a_ledger_at_once(tmp_path: Path, postgresql_url: str) -> None:
+    for url, key in ((f"sqlite:///{tmp_path}/x.db", None), (postgresql_url, KEY)):
+        read_end, write_end = os.pipe()
+
+        def work(url: str = url, key: str | None = key, gate: int = read_end, end: int = write_end) -> None:
+            os.close(end)
+            os.read(gate, 1)  # all at once, when the parent closes its end
+            charge(url, key)
+
+        children = [fork(work) for _ in range(16)]
+        os.close(read_end)
+        os.close(write_end)
+        assert wait(*children) == [0] * 16
+        assert charge(url, key) == 0.125 * 17
+
+
+def test_a_url_of_something_else_is_not_quoted() -> None:
+    with pytest.raises(PrivacyParameterError) as caught:
+        PrivacyLedger("mysql://user:pa55w@host/db", key=KEY)
+    assert "pa55w" not in str(caught.value)
