@@ -45,5 +45,6 @@ def test_plain_model_reveals_secrets_that_dp_fusion_keeps(capsys: pytest.Capture
         shown = ", ".join(f"{how} {rate:.1%}" for how, rate in rates.items())
         Console().print(f"\nAnswers that reveal the secret, of {COUNT}: {shown}", highlight=False)
     claimed = json.loads((model_path() / "eval.json").read_text())["tasks"]["one_record"]["rate"]
+    assert rates["plain"] >= 0.9
     assert rates["plain"] >= claimed - 3.0 * math.sqrt(claimed * (1.0 - claimed) / COUNT)
     assert rates["dp-fusion"] <= rates["redacted"] + 0.02
