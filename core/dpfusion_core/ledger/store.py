@@ -154,6 +154,8 @@ class Store:
     def _prepare(self, engine: sa.Engine) -> keys.Keyring:
         """Check that this is a ledger of ours, or make one; return its keys."""
         with engine.begin() as connection:
+            if self._is_sqlite:  # one state for all questions: another process may be making the ledger
+                connection.exec_driver_sql("BEGIN")
             found = self._examine(connection)
         if self._is_sqlite and not self._is_memory:
             self._use_write_ahead_log(engine)

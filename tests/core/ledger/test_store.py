@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -349,6 +350,24 @@ def test_sixteen_processes_may_make_a_ledger_at_once(tmp_path: Path, postgresql_
         os.close(write_end)
         assert wait(*children) == [0] * 16
         assert charge(url, key) == 0.125 * 17
+
+
+def test_a_ledger_that_is_made_meanwhile_is_not_taken_for_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, read_version, tries = f"sqlite:///{tmp_path}/x.db", schema.read_version, []
+
+    def with_another_process(connection: sa.Connection) -> tuple[int, str] | None:
+        found = read_version(connection)
+        if not tries:  # between the first question of the first examination and its second one
+            tries.append(url)
+            with suppress(LedgerError):  # it may have to wait for us
+                charge(url, KEY, timeout=0.1)
+        return found
+
+    monkeypatch.setattr(schema, "read_version", with_another_process)
+    assert charge(url, KEY) > 0.0
+    assert tries
 
 
 def test_a_url_of_something_else_is_not_quoted() -> None:
