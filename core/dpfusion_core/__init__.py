@@ -28,7 +28,7 @@ from dpfusion_core.errors import (
 )
 from dpfusion_core.generation import Chunk, CuratorReport, GenerationOptions, GenerationResult
 from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger
-from dpfusion_core.messages import Message, Segment
+from dpfusion_core.messages import Message, Segment, ToolCall
 from dpfusion_core.privacy import (
     PrivacyBudget,
     PrivacyGuarantee,
@@ -38,6 +38,7 @@ from dpfusion_core.privacy import (
     compute_epsilon_single_group,
 )
 from dpfusion_core.tagging import PhraseTagger, Span
+from dpfusion_core.tool_calling import parse_tool_calls
 from dpfusion_core.views import fixed_placeholder, length_preserving_placeholder
 
 __version__ = "0.1.0"
@@ -68,6 +69,7 @@ __all__ = [
     "Session",
     "Span",
     "TaggerError",
+    "ToolCall",
     "TransformersBackend",
     "UnsupportedError",
     "ViewError",
@@ -77,4 +79,5 @@ __all__ = [
     "fixed_placeholder",
     "generate_dp_text",
     "length_preserving_placeholder",
+    "parse_tool_calls",
 ]

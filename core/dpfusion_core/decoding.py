@@ -69,8 +69,6 @@ def decode(
     """
     ids = list(public_ids)
     for step in range(max_tokens):
-        if step:
-            session.append(ids[-1])
         logits = session.logits()  # [rows, vocab]
         log_probs = sampling.log_probs(logits, public_change(processors, ids, logits[0]))
         fused, diagnostics = log_probs[0], None  # [vocab]
@@ -80,6 +78,9 @@ def decode(
             fused, diagnostics = result.log_probs, result.diagnostics
         token = int(fused.argmax()) if sampling.is_greedy else draw(fused, rng)
         ids.append(token)
+        is_last = token in eos_token_ids or step == max_tokens - 1
+        if not is_last:
+            session.append(token)
         yield Token(token, diagnostics)
-        if token in eos_token_ids:
+        if is_last:
             return

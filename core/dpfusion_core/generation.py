@@ -1,6 +1,6 @@
 """What a request may ask for and what a response holds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -37,7 +37,11 @@ class GenerationOptions(TypedDict, total=False):
         stop: Strings that end the text.
         seed: Makes the output reproducible, and **not private** to whoever knows it.
         logits_processors: Changes to the logits that depend on public data alone.
-        tools: For the chat template; public.
+        tools: Function schemas in OpenAI's form, for the chat template; public. Calls are found in the
+            text by :func:`~dpfusion_core.tool_calling.parse_tool_calls`.
+        tool_choice: ``"auto"`` (default): the model calls a tool or not. ``"none"``: it is shown none.
+            ``"any"`` or a tool's name: the text is one call, with arguments that obey the schema.
+        json_schema: The text is JSON that obeys this schema.
         curator: Whether to return the data curator's report.
     """
 
@@ -61,6 +65,8 @@ class GenerationOptions(TypedDict, total=False):
     seed: int | None
     logits_processors: Sequence[LogitsProcessor]
     tools: Sequence[Any] | None
+    tool_choice: str
+    json_schema: Mapping[str, Any] | None
     curator: bool
 
 

@@ -1,7 +1,8 @@
 """Messages and their segments: what is said, and which parts of it are private."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dpfusion_core.errors import ViewError
 
@@ -46,6 +47,21 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool that an assistant's message asks for. It is public.
+
+    Attributes:
+        name: Name of the tool.
+        arguments: Arguments by name; JSON values.
+        id: What the tool's answer refers to, if anything.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True)
 class Message:
     """One message of a conversation.
 
@@ -54,10 +70,13 @@ class Message:
         content: The text, or segments of which some may be private.
         is_private: Whether the whole content is private. With segments: all of them.
         unit: The privacy unit of private content; segments may name their own.
+        tool_calls: Of an assistant's message: the tools that it calls; public.
+        tool_call_id: Of a tool's message: the call that it answers; public.
+        name: Name of the speaker or the tool, for the chat template; public.
 
     Raises:
-        ViewError: If the role is unknown, private content is empty, or a unit is named on a
-            message without private content.
+        ViewError: If the role is unknown, private content is empty, a unit is named on a message
+            without private content, or a message with private content calls tools.
 
     Example:
         >>> Message("user", "Diagnosis: migraine.", is_private=True).segments
@@ -68,6 +87,9 @@ class Message:
     content: str | Sequence[Segment]
     is_private: bool = False
     unit: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
     segments: tuple[Segment, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +109,12 @@ class Message:
             is_any_private = self.is_private or any(part.is_private for part in parts)
             _check_name(is_any_private, self.unit, "unit", "message")
         object.__setattr__(self, "segments", tuple(map(self._with_unit, parts)))
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        if not all(isinstance(call, ToolCall) for call in self.tool_calls):
+            raise ViewError("Expected a message's tool_calls to be a list of ToolCall.")
+        if self.tool_calls and self.units:
+            # Arguments may repeat the private content, and no placeholder could stand in their place.
+            raise ViewError("A message with private content cannot call tools. Leave the calls out.")
 
     def __repr__(self) -> str:
         content = list(self.segments) if not isinstance(self.content, str) else self.content

@@ -173,10 +173,7 @@ def render(
         raise ViewError("The conversation is empty. Give at least one message.")
     if not getattr(tokenizer, "chat_template", None):
         raise ViewError(f"The model has no chat template. {_TEMPLATE_HINT}")
-    conversation = [
-        {"role": message.role, "content": _text(message, placeholder, revealed or set())}
-        for message in messages
-    ]
+    conversation = [_turn(message, placeholder, revealed or set()) for message in messages]
     try:
         return _apply(tokenizer, conversation, tools)
     except Exception as error:  # noqa: BLE001  a template may raise anything, with our text in it
@@ -184,16 +181,28 @@ def render(
     raise ViewError(_refusal(tokenizer, conversation, tools, cause, is_public=not revealed))
 
 
-def _text(message: Message, placeholder: Placeholder, revealed: set[str]) -> str:
+def _turn(message: Message, placeholder: Placeholder, revealed: set[str]) -> dict[str, Any]:
+    """Return a message as chat templates want it, with only the revealed units' text."""
     parts = (
         placeholder(segment) if segment.is_private and segment.unit not in revealed else segment.text
         for segment in message.segments
     )
-    return "".join(parts)
+    turn: dict[str, Any] = {"role": message.role, "content": "".join(parts)}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": dict(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    more = {"tool_call_id": message.tool_call_id, "name": message.name}
+    return turn | {key: value for key, value in more.items() if value is not None}
 
 
 def _apply(
-    tokenizer: Tokenizer, conversation: Sequence[Mapping[str, str]], tools: Sequence[Any] | None
+    tokenizer: Tokenizer, conversation: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None
 ) -> str:
     is_continuation = conversation[-1]["role"] == "assistant"
     return str(
@@ -209,7 +218,7 @@ def _apply(
 
 def _refusal(
     tokenizer: Tokenizer,
-    conversation: Sequence[Mapping[str, str]],
+    conversation: Sequence[Mapping[str, Any]],
     tools: Sequence[Any] | None,
     cause: Exception,
     *,

@@ -26,6 +26,8 @@ FLOORS = {
     "generation": 2,
     "charging": 3,
     "tokenization": 0,
+    "tool_calling": 1,
+    "constraints": 2,
     "engine": 4,
     "dpfusion": 5,
     "privatize": 5,
@@ -55,6 +57,7 @@ MATHEMATICS = {"torch", "numpy"}
 LAZY = {
     "accelerate",
     "httpx",
+    "llguidance",
     "langchain",
     "langchain_core",
     "langgraph",

@@ -22,7 +22,7 @@ class Session(Protocol):
         ...
 
     def append(self, token: int) -> None:
-        """Append the same token to every view."""
+        """Append the same token to every view. What that takes may wait until the logits are asked for."""
         ...
 
     def close(self) -> None:
@@ -30,7 +30,22 @@ class Session(Protocol):
         ...
 
 
-class Backend(Protocol):
+class Opener(Protocol):
+    """What begins requests."""
+
+    def open(self, prompts: Sequence[Sequence[int]]) -> Session:
+        """Begin a request.
+
+        Args:
+            prompts: Token ids of each view, the public one first; none is empty.
+
+        Raises:
+            BackendError: If the prompts do not fit the model.
+        """
+        ...
+
+
+class Backend(Opener, Protocol):
     """A model and its tokenizer."""
 
     @property
@@ -58,13 +73,9 @@ class Backend(Protocol):
         """The model, its dtype and the engine's version: what a result depends on."""
         ...
 
-    def open(self, prompts: Sequence[Sequence[int]]) -> Session:
-        """Begin a request.
+    def together(self) -> Opener:
+        """Return what begins requests that advance together, as far as the model can do that.
 
-        Args:
-            prompts: Token ids of each view, the public one first; none is empty.
-
-        Raises:
-            BackendError: If the prompts do not fit the model.
+        They must be used by one thread at a time, and each be asked for logits once a token.
         """
         ...

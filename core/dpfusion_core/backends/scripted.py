@@ -41,6 +41,10 @@ class ScriptedBackend:
         self.open_sessions += 1
         return ScriptedSession(self, [tuple(prompt) for prompt in prompts])
 
+    def together(self) -> "ScriptedBackend":
+        """Return what begins requests that advance together: nothing is gained by it here."""
+        return self
+
     def score(self, row: tuple[int, ...]) -> Tensor:
         """Return the logits that follow one view, ``[vocab]``."""
         return torch.as_tensor(self._next_logits(row), dtype=torch.float64)

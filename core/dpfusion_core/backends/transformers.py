@@ -14,7 +14,7 @@ from dpfusion_core.errors import BackendError, ViewError
 from dpfusion_core.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache
+    from dpfusion_core.backends.sessions import BatchedSession, Lockstep, RowwiseSession
 
 
 _HUB_OPTIONS = frozenset({"cache_dir", "local_files_only", "revision", "token", "trust_remote_code"})
@@ -152,32 +152,18 @@ class TransformersBackend:
         return config.get_text_config() if hasattr(config, "get_text_config") else config
 
     def open(self, prompts: Sequence[Sequence[int]]) -> "BatchedSession | RowwiseSession":
-        """Read the prompts: the public one whole, each private one from where it leaves the public one.
+        """Begin a request of its own; see :meth:`Lockstep.open`."""
+        return self.together().open(prompts)
 
-        Models whose cache is plain attention keys and values advance all views in one batch.
-        Others (sliding windows, recurrent states, no position ids) advance each view in a cache of
-        its own: slower, and right for every architecture.
+    def together(self) -> "Lockstep":
+        """Return what begins requests that advance in one batch."""
+        from dpfusion_core.backends.sessions import Lockstep
 
-        Raises:
-            BackendError: If a prompt is empty or has an unknown token, or the model fails.
-        """
-        rows = [list(prompt) for prompt in prompts]
-        if not rows or not all(rows):
-            raise BackendError("Expected at least one prompt, and none of them empty.")
-        if not all(0 <= token < self._embedding_rows for row in rows for token in row):
-            raise BackendError("A prompt has a token id outside the model's vocabulary.")
-        first = _Row(self)
-        logits = first.read(rows[0])  # [1, vocab]
-        if not (self.accepts_positions and first.is_plain):
-            others = [_Row(self) for _ in rows[1:]]
-            scores = [logits, *(row.read(ids) for row, ids in zip(others, rows[1:], strict=True))]
-            return RowwiseSession([first, *others], torch.cat(scores))
-        forked = [_fork(first, rows[0], ids) for ids in rows[1:]]
-        caches = [first, *(row for row, _ in forked)]
-        return BatchedSession(self, caches, torch.cat([logits, *(score for _, score in forked)]))
+        return Lockstep(self)
 
-    @property
-    def _embedding_rows(self) -> int:
+    @cached_property
+    def embedding_rows(self) -> int:
+        """Number of token ids that the model can read."""
         return int(self._model.get_input_embeddings().weight.shape[0])
 
     def forward(self, **inputs: Any) -> Any:
@@ -197,138 +183,3 @@ class TransformersBackend:
     def tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Put rows of integers on the model's device, ``[rows, length]``."""
         return torch.tensor(rows, device=self._model.device)
-
-
-class _Row:
-    """One view with a cache of its own."""
-
-    def __init__(
-        self, backend: TransformersBackend, cache: "DynamicCache | None" = None, length: int = 0
-    ) -> None:
-        self._backend = backend
-        self.cache: Any = cache
-        self.length = length
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the cache is nothing but the attention's keys and values of every position."""
-        from transformers.cache_utils import DynamicCache, DynamicLayer
-
-        return isinstance(self.cache, DynamicCache) and all(
-            type(layer) is DynamicLayer and layer.keys is not None and layer.keys.shape[-2] == self.length
-            for layer in self.cache.layers
-        )
-
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """Append tokens and return the logits behind the last, ``[1, vocab]``.
-
-        A single row has no padding, so it needs no mask.
-        """
-        end = self.length + len(tokens)
-        inputs: dict[str, Any] = {
-            "input_ids": self._backend.tensor([tokens]),
-            self._backend.state_name: self.cache,
-        }
-        if self._backend.accepts_positions:
-            inputs["position_ids"] = self._backend.tensor([list(range(self.length, end))])
-        output = self._backend.forward(**inputs)
-        self.cache = getattr(output, self._backend.state_name)
-        self.length = end
-        return _last(output.logits)
-
-
-def _fork(public: _Row, public_ids: Sequence[int], ids: Sequence[int]) -> tuple[_Row, Tensor]:
-    """Return a private row that shares the public one's prefix, and its logits ``[1, vocab]``."""
-    from transformers.cache_utils import DynamicCache
-
-    shared = 0
-    for a, b in zip(public_ids, ids[:-1], strict=False):  # at least one token must be read
-        if a != b:
-            break
-        shared += 1
-    cache = DynamicCache()
-    for index, layer in enumerate(public.cache.layers):
-        cache.update(layer.keys[:, :, :shared], layer.values[:, :, :shared], index)
-    row = _Row(public._backend, cache, shared)
-    return row, row.read(ids[shared:])
-
-
-class RowwiseSession:
-    """A session in which every view has a cache of its own."""
-
-    def __init__(self, rows: list[_Row], logits: Tensor) -> None:
-        self._rows = rows
-        self._logits: Tensor | None = logits
-
-    def logits(self) -> Tensor:
-        """Return the next-token logits of every view, ``[rows, vocab]``."""
-        return _require_open(self._logits)
-
-    def append(self, token: int) -> None:
-        """Append a token to every view."""
-        _require_open(self._logits)
-        self._logits = torch.cat([row.read([token]) for row in self._rows])
-
-    def close(self) -> None:
-        """Free the caches."""
-        self._rows = []
-        self._logits = None
-
-
-class BatchedSession:
-    """A session that advances all views in one batch over a left-padded cache."""
-
-    def __init__(self, backend: TransformersBackend, rows: Sequence[_Row], logits: Tensor) -> None:
-        self._backend = backend
-        self._logits: Tensor | None = logits
-        longest = max(row.length for row in rows)
-        self._cache: Any = _stack([row.cache for row in rows], longest)
-        self._mask = backend.tensor([[0] * (longest - row.length) + [1] * row.length for row in rows])
-        self._positions = backend.tensor([[row.length] for row in rows])  # [rows, 1]
-
-    def logits(self) -> Tensor:
-        """Return the next-token logits of every view, ``[rows, vocab]``."""
-        return _require_open(self._logits)
-
-    def append(self, token: int) -> None:
-        """Append a token to every view."""
-        _require_open(self._logits)
-        self._mask = torch.cat([self._mask, torch.ones_like(self._positions)], dim=1)  # [rows, length]
-        output = self._backend.forward(
-            input_ids=torch.full_like(self._positions, token),
-            attention_mask=self._mask,
-            position_ids=self._positions,
-            past_key_values=self._cache,
-        )
-        self._positions = self._positions + 1
-        self._logits = _last(output.logits)
-
-    def close(self) -> None:
-        """Free the cache."""
-        self._cache = None
-        self._logits = None
-
-
-def _stack(caches: Sequence[Any], longest: int) -> "DynamicCache":
-    """Put caches of one row each into one, padded on the left to ``longest`` positions."""
-    from transformers.cache_utils import DynamicCache
-
-    def padded(tensor: Tensor) -> Tensor:  # [1, heads, length, size] -> [1, heads, longest, size]
-        return torch.nn.functional.pad(tensor, (0, 0, longest - tensor.shape[-2], 0))
-
-    stacked = DynamicCache()
-    for index, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
-        keys = torch.cat([padded(layer.keys) for layer in layers])
-        values = torch.cat([padded(layer.values) for layer in layers])
-        stacked.update(keys, values, index)
-    return stacked
-
-
-def _last(logits: Tensor) -> Tensor:
-    return logits[:, -1, :]  # [rows, length, vocab] -> [rows, vocab]
-
-
-def _require_open(logits: Tensor | None) -> Tensor:
-    if logits is None:
-        raise BackendError("The session is closed.")
-    return logits

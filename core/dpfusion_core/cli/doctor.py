@@ -24,6 +24,7 @@ _REQUIRED = (
 _EXTRAS = {
     "langchain": ("langchain_core", "LangChain chat model"),
     "llamaindex": ("llama_index.core", "LlamaIndex LLM"),
+    "structured": ("llguidance", "forced tool calls, JSON output"),
     "presidio": ("presidio_analyzer", "pattern recognisers for personal data"),
     "vllm": ("httpx", "remote models"),
     "postgres": ("psycopg", "ledger on PostgreSQL"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dpfusion_core import _validate
@@ -87,7 +87,7 @@ class Narrowing:
                     parts = self._narrow(segment, naming)
                     whole += parts == [segment]
                 segments += parts
-            narrowed.append(Message(message.role, segments))
+            narrowed.append(replace(message, content=segments, is_private=False, unit=None))
         return narrowed, whole
 
     def _narrow(self, segment: Segment, naming: "_Naming") -> list[Segment]:

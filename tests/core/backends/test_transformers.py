@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpfusion_core import BackendError, TransformersBackend, ViewError
-from dpfusion_core.backends.transformers import BatchedSession, RowwiseSession
+from dpfusion_core.backends.sessions import BatchedSession, RowwiseSession
 from dpfusion_core.demo import model_path
 from tests.core.models import CharTokenizer, random_model
 
@@ -94,6 +94,8 @@ def test_shared_prefix_is_read_once_and_only_the_last_logits_are_computed(
     session = TransformersBackend(model, CharTokenizer()).open([public, public[:40] + [90] * 4, public])
     assert read == [(1, 50), (1, 4), (1, 1)]
     session.append(1)
+    assert read[3:] == []  # a token that ends the response need not be read
+    session.logits()
     assert read[3:] == [(3, 1)]
 
 

@@ -1,0 +1,133 @@
+"""From messages and options to a request that is ready to run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpfusion_core import _validate
+from dpfusion_core.backends import Backend
+from dpfusion_core.charging import Plan, make_plan
+from dpfusion_core.constraints import Grammars
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
+from dpfusion_core.generation import GenerationOptions
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.messages import Message
+from dpfusion_core.privacy.accounting import Tagging
+from dpfusion_core.sampling import LogitsProcessor, Sampling
+from dpfusion_core.tagging.narrowing import Narrowing
+from dpfusion_core.tokenization import check_stop
+from dpfusion_core.tool_calling import supports_tools
+from dpfusion_core.views import Placeholder, Views, build_views
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that has passed every check that needs no model."""
+
+    views: Views
+    plan: Plan | None  # None: no private text
+    tagging: Tagging
+    sampling: Sampling
+    max_new_tokens: int
+    stop: tuple[str, ...]
+    seed: int | None
+    processors: tuple[LogitsProcessor, ...]
+    curator: bool
+
+
+def prepare(
+    messages: Sequence[Message] | Views,
+    options: GenerationOptions,
+    *,
+    backend: Backend,
+    grammars: Grammars,
+    ledger: PrivacyLedger | None,
+    narrowing: Narrowing | None,
+    placeholder: Placeholder,
+) -> Request:
+    """Check everything that can be checked before the model computes.
+
+    Args:
+        messages: The conversation, or ready views.
+        options: The request's options.
+        backend: The model.
+        grammars: Makes the masks for output in a given form.
+        ledger: The accounts of privacy units.
+        narrowing: Narrows private messages to the private phrases in them.
+        placeholder: What stands in the place of private text.
+
+    Raises:
+        DPFusionError: See :meth:`~dpfusion_core.FusionEngine.generate`.
+    """
+    unknown = set(options) - GenerationOptions.__annotations__.keys()
+    if unknown:
+        raise PrivacyParameterError(f"Unknown option {sorted(unknown)[0]!r}.")
+    sampling = Sampling(
+        temperature=options.get("temperature", 1.0),
+        top_k=options.get("top_k"),
+        top_p=options.get("top_p"),
+        min_p=options.get("min_p"),
+    )
+    max_new_tokens = _validate.count(options.get("max_new_tokens", 256), "max_new_tokens")
+    stop = check_stop(options.get("stop", ()))
+    seed = options.get("seed")
+    if seed is not None:
+        _validate.count(seed, "seed", minimum=0)
+    tagging: Tagging = "none"
+    if isinstance(messages, Views):
+        views = messages
+    else:
+        if narrowing is not None:
+            messages, whole = narrowing(messages)
+            tagging = "whole message" if whole else "phrases"
+        views = build_views(messages, backend.tokenizer, placeholder, _tools(options, backend))
+    plan = make_plan(options, views.units, max_new_tokens, ledger)
+    if views.units and sampling.is_greedy:
+        raise PrivacyParameterError(
+            "temperature=0 (greedy decoding) cannot be private: which token is the most probable "
+            "tells too much. Use a temperature above 0 for requests with private text."
+        )
+    limit = backend.context_length
+    if limit is not None and max(map(len, views.prompts)) + max_new_tokens > limit:
+        # The length of a private view is private; the public view's is not.
+        raise ViewError(
+            f"A view and max_new_tokens={max_new_tokens} together exceed the model's context of "
+            f"{limit} tokens (the public view has {len(views.public)}). Shorten the messages or "
+            "lower max_new_tokens."
+        )
+    return Request(
+        views=views,
+        plan=plan,
+        tagging=tagging,
+        sampling=sampling,
+        max_new_tokens=max_new_tokens,
+        stop=stop,
+        seed=seed,
+        processors=(*options.get("logits_processors", ()), *_constraints(options, grammars)),
+        curator=options.get("curator", False),
+    )
+
+
+def _tools(options: GenerationOptions, backend: Backend) -> Sequence[Any] | None:
+    """Return the tools to show to the model."""
+    tools = options.get("tools")
+    if not tools or options.get("tool_choice") == "none":
+        return None
+    if not supports_tools(backend.tokenizer):
+        raise UnsupportedError(
+            "The model's chat template does not show tools. Use a model that was trained for tools, "
+            "or set `tokenizer.chat_template` to a template that does."
+        )
+    return tools
+
+
+def _constraints(options: GenerationOptions, grammars: Grammars) -> tuple[LogitsProcessor, ...]:
+    """Return what keeps the output in the form that was asked for."""
+    schema, choice = options.get("json_schema"), options.get("tool_choice", "auto")
+    if choice not in ("auto", "none"):
+        if schema is not None:
+            raise PrivacyParameterError(
+                "json_schema and a tool_choice that forces a call exclude each other."
+            )
+        return (grammars.call(options.get("tools") or (), choice),)
+    return () if schema is None else (grammars.json(schema),)

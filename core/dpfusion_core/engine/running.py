@@ -1,0 +1,171 @@
+"""Running prepared requests: one, several together, and either without blocking an event loop."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
+from typing import TypeVar
+
+from dpfusion_core.backends import Backend, Opener
+from dpfusion_core.charging import charged
+from dpfusion_core.decoding import Protection, decode
+from dpfusion_core.engine.requests import Request
+from dpfusion_core.errors import DPFusionError
+from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationResult
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.privacy.accounting import nothing_private
+from dpfusion_core.tokenization import Detokenizer
+
+_Item = TypeVar("_Item")
+
+
+def run(
+    request: Request, backend: Backend, ledger: PrivacyLedger | None, opener: Opener
+) -> Generator[Chunk | None, None, None]:
+    """Open a session, drain the decoding loop into chunks, close the session.
+
+    Args:
+        request: The request.
+        backend: The model.
+        ledger: The accounts of privacy units.
+        opener: What begins the request: the backend, or what begins requests that advance together.
+
+    Yields:
+        One item per token: a chunk, or None while its text is held back.
+    """
+    views = request.views
+    rng = random.SystemRandom() if request.seed is None else random.Random(request.seed)
+    context = views.public[-4:] if views.is_continuation else ()
+    text_stream = Detokenizer(backend.tokenizer, request.stop, context)
+    report = CuratorReport() if request.curator else None
+    pending: list[int] = []
+    count = 0
+    finish_reason: FinishReason = "length"
+    plan = request.plan
+    with (
+        charged(plan, ledger) if plan else nullcontext() as charge,
+        closing(opener.open(views.prompts)) as session,
+    ):
+        protection = None
+        if plan is not None and charge is not None:
+            protection = Protection(plan.rule(), charge.open(session.logits().device))
+        tokens = decode(
+            session,
+            views.public,
+            protection=protection,
+            sampling=request.sampling,
+            rng=rng,
+            max_tokens=request.max_new_tokens,
+            eos_token_ids=backend.eos_token_ids,
+            processors=request.processors,
+        )
+        for token in tokens:
+            count += 1
+            pending.append(token.id)
+            if report is not None and token.diagnostics is not None:
+                report.add(views.units, token.diagnostics)
+            text = text_stream.push(token.id)
+            if text_stream.is_stopped or token.id in backend.eos_token_ids:
+                finish_reason = "stop"
+                break
+            chunk = Chunk(text, tuple(pending)) if text else None
+            if chunk:
+                pending.clear()
+            text = ""
+            yield chunk
+        else:
+            text = ""
+    text += text_stream.finish()
+    if text_stream.is_stopped:  # what was held back may have completed a stop string
+        finish_reason = "stop"
+    is_private = request.seed is None
+    if protection is None:
+        guarantee = nothing_private(count, request.max_new_tokens, private=is_private)
+    else:
+        guarantee = protection.accountant.guarantee(private=is_private)
+        guarantee = replace(guarantee, tagging=request.tagging)
+    yield Chunk(text, tuple(pending), finish_reason, guarantee, report)
+
+
+def run_together(
+    requests: Sequence[Request | DPFusionError],
+    backend: Backend,
+    ledger: PrivacyLedger | None,
+    found: list[GenerationResult | DPFusionError],
+    *,
+    return_exceptions: bool,
+) -> Generator[int, None, None]:
+    """Advance several requests by a token per round.
+
+    Args:
+        requests: The requests; an error stands for one that is not to be run.
+        backend: The model.
+        ledger: The accounts of privacy units.
+        found: At the end: the responses, or the errors in their places.
+        return_exceptions: Whether an error ends only its own request.
+
+    Yields:
+        The number of each round.
+    """
+    opener = backend.together()
+    errors: dict[int, DPFusionError] = {}
+    chunks: list[list[Chunk]] = [[] for _ in requests]
+    with ExitStack() as stack:
+        runs: dict[int, Generator[Chunk | None, None, None]] = {}
+        for i, request in enumerate(requests):
+            if isinstance(request, DPFusionError):
+                errors[i] = request
+            else:
+                runs[i] = stack.enter_context(closing(run(request, backend, ledger, opener)))
+        for count in itertools.count(1):
+            for i, each in list(runs.items()):
+                try:
+                    chunks[i] += filter(None, [next(each)])
+                except StopIteration:
+                    del runs[i]
+                except DPFusionError as error:
+                    if not return_exceptions:
+                        raise
+                    errors[i] = error
+                    del runs[i]
+            if not runs:
+                break
+            yield count
+    for i, request in enumerate(requests):
+        failed = isinstance(request, DPFusionError) or i in errors
+        found.append(errors[i] if failed else collect(chunks[i], request))  # type: ignore[arg-type]  # a request
+
+
+def collect(chunks: Sequence[Chunk], request: Request) -> GenerationResult:
+    """Join a finished stream."""
+    last = chunks[-1]
+    if last.finish_reason is None or last.guarantee is None:
+        raise RuntimeError("The stream ended without its last chunk.")
+    return GenerationResult(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        finish_reason=last.finish_reason,
+        prompt_tokens=len(request.views.public),
+        guarantee=last.guarantee,
+        report=last.report,
+    )
+
+
+async def in_threads(items: Generator[_Item, None, None]) -> AsyncGenerator[_Item, None]:
+    """Advance an iterator in worker threads; close it when the consumer leaves, however it leaves."""
+    step: asyncio.Future[_Item | None] | None = None
+    try:
+        while True:
+            step = asyncio.ensure_future(asyncio.to_thread(next, items, None))
+            # Shielded: a cancelled consumer must not leave a thread inside the generator.
+            item = await asyncio.shield(step)
+            if item is None:
+                return
+            yield item
+    finally:
+        if step is not None and not step.done():
+            await asyncio.wait({step})
+            step.exception()  # looked at, so that asyncio does not log it
+        items.close()
