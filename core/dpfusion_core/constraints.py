@@ -138,4 +138,24 @@ class Constraint:
 
 
 def _rule(schema: Mapping[str, Any]) -> str:
-    return "%json " + json.dumps({**schema, "x-guidance": _COMPACT})
+    return "%json " + json.dumps({**_closed(schema), "x-guidance": _COMPACT})
+
+
+def _closed(schema: Any) -> Any:
+    """Exclude properties that a schema neither names nor speaks of: a model could add them for ever.
+
+    Not below ``allOf``, whose parts each name only some of the properties.
+    """
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs") and isinstance(value, Mapping):  # names, not keywords
+            found[key] = {name: _closed(each) for name, each in value.items()}
+        else:
+            found[key] = value if key in ("allOf", "enum", "const") else _closed(value)
+    if isinstance(schema.get("properties"), Mapping) and "allOf" not in schema:
+        found.setdefault("additionalProperties", False)
+    return found

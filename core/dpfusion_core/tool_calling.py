@@ -3,7 +3,7 @@
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,14 +154,14 @@ def _is_call(value: Any) -> bool:
     return isinstance(first, dict) and "name" in first and ("arguments" in first or "parameters" in first)
 
 
-def _as_call(value: Any, names: Sequence[str] | Any) -> ToolCall | str:
+def _as_call(value: Any, names: Collection[str]) -> ToolCall | str:
     """Return the call, or what is wrong with it."""
     if not _is_call(value) or isinstance(value, list):
         return "A call must be JSON with a name and arguments."
     name, arguments = value["name"], value.get("arguments", value.get("parameters"))
     if isinstance(arguments, str):  # some templates show arguments as a JSON string
         arguments = _json(arguments)
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         return "No tool of this name was offered."
     if not isinstance(arguments, dict):
         return "The arguments must be a JSON object."
