@@ -1,13 +1,17 @@
-"""Benchmarks: the fusion of one token, and fused decoding beside plain ``generate``.
+"""Benchmarks: the fusion of one token, fused decoding beside plain ``generate``, the ledger, and what a
+budget buys.
 
 Every figure is a median and stands beside something measured in the same run, because times on
-another machine are other times. Run with ``make bench``.
+another machine are other times. Run with ``make bench``, or some of them:
+``make bench BENCH_ARGS="fusion ledger"``.
 """
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +20,7 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 from transformers.utils import logging
 
-from dpfusion_core import FusionEngine, TransformersBackend
+from dpfusion_core import FusionEngine, Message, TransformersBackend
 from dpfusion_core.demo import model_path
 from dpfusion_core.privacy import MixtureRule
 from dpfusion_core.views import Views
@@ -127,7 +131,51 @@ def decoding_beside_generate(console: Console) -> None:
     console.print(table)
 
 
+def batch_beside_one_by_one(console: Console) -> None:
+    """Time a batch of conversations beside the same ones after each other."""
+    table = Table(
+        "conversations", "one by one, s", "batch, s", "ratio", title="Batches of private conversations"
+    )
+    torch.set_num_threads(os.cpu_count() or 1)
+    engine = FusionEngine(TransformersBackend.from_pretrained("dpfusion-tiny"))
+    engine.backend.__dict__["eos_token_ids"] = frozenset()
+    for size in (1, 4, 16):
+        conversations = [
+            [Message("user", f"Patient {i} lives in Oslo.", is_private=True), Message("user", "Where?")]
+            for i in range(size)
+        ]
+
+        def alone(conversations: list[list[Message]] = conversations) -> object:
+            return [engine.generate(c, alpha=2.0, beta=0.01, max_new_tokens=TOKENS) for c in conversations]
+
+        def together(conversations: list[list[Message]] = conversations) -> object:
+            return engine.batch(conversations, alpha=2.0, beta=0.01, max_new_tokens=TOKENS)
+
+        theirs, ours = (median_ms(call, repeats=3) / 1e3 for call in (alone, together))
+        table.add_row(str(size), f"{theirs:.2f}", f"{ours:.2f}", f"{ours / theirs:.2f}")
+    console.print(table)
+
+
+def main(names: list[str]) -> None:
+    """Run the named benchmarks, or all."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import ledger
+    import utility
+
+    benchmarks = {
+        "fusion": fusion_of_one_token,
+        "decoding": decoding_beside_generate,
+        "batch": batch_beside_one_by_one,
+        "ledger": ledger.reserve_and_settle,
+        "utility": utility.print_all,
+    }
+    unknown = set(names) - benchmarks.keys()
+    if unknown:
+        raise SystemExit(f"Unknown benchmark {sorted(unknown)[0]!r}: choose from {', '.join(benchmarks)}.")
+    for name, run in benchmarks.items():
+        if not names or name in names:
+            run(Console(width=130))
+
+
 if __name__ == "__main__":
-    output = Console()
-    fusion_of_one_token(output)
-    decoding_beside_generate(output)
+    main(sys.argv[1:])

@@ -231,17 +231,10 @@ def synthetic_profiles(console: Console, n: int) -> None:
     console.print(table)
 
 
-def main(n: int = 60) -> None:
-    """Print all tables."""
+def print_all(console: Console, n: int = 30) -> None:
+    """Print all tables, over ``n`` records."""
     torch.set_num_threads(1)
-    console = Console(width=130)
     smallest_epsilons(console)
     synthetic_profiles(console, max(4, n // 4))
     compare_methods(console, n)
     compare_splits(console, n)
-
-
-if __name__ == "__main__":
-    import sys
-
-    main(*(int(argument) for argument in sys.argv[1:]))
