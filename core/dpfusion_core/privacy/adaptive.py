@@ -13,7 +13,7 @@ from dpfusion_core.privacy.loss import token_bound, token_loss
 from dpfusion_core.privacy.parameters import PrivacyParameters
 from dpfusion_core.privacy.spending import SPENDING_RULES, Spending, check_spending
 
-DEFAULT_SPENDING: Spending = "remaining"
+DEFAULT_SPENDING: Spending = "growing"
 _SAFETY = 1.0 - 1e-12  # of what is left: rounding in formulas (1) and (2) must not exceed it
 
 
@@ -45,9 +45,9 @@ class AdaptiveAccountant:
         >>> accountant = AdaptiveAccountant(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=100)
         >>> round(accountant.guarantee(private=True).epsilon, 2)
         14.13
-        >>> accountant.charge(torch.tensor([0.0]).double())  # the token took nothing ...
-        >>> round(accountant.bounds().item(), 6)  # ... so the others share what it left
-        0.040404
+        >>> accountant.charge(torch.tensor([0.0]).double())  # the token took nothing
+        >>> round(accountant.bounds().item(), 6)  # what it left is for the others
+        0.041616
     """
 
     def __init__(

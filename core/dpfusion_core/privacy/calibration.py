@@ -11,7 +11,7 @@ from dpfusion_core.privacy.loss import token_bound
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters, check_accounting
 
 # Replace neighbours: the share of a token's bound that goes to the cap of the mixing weight, the rest
-# to the divergence. `make bench` prints the experiment behind the number.
+# to the divergence. `make bench BENCH_ARGS=utility` prints the experiment behind the number.
 MIXING_SHARE = 0.5
 
 # A ledger rounds what it charges up to 1e-12 nats: a response that may spend a whole budget must fit it.

@@ -121,9 +121,7 @@ def test_adaptive_accounting_gives_later_tokens_what_earlier_ones_left() -> None
         assert report is not None
         weights[accounting] = report.lambdas["PRIVATE"]
     assert weights["fixed"][:5] == weights["adaptive"][:5] == [1.0] * 5
-    assert all(
-        more > 1.2 * less for more, less in zip(weights["adaptive"][5:], weights["fixed"][5:], strict=True)
-    )
+    assert sum(weights["adaptive"][5:]) > 1.2 * sum(weights["fixed"][5:])
 
 
 @pytest.mark.parametrize("spending", sorted(SPENDING_RULES))
