@@ -12,7 +12,7 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyPara
 
 # Replace neighbours: the share of a token's bound that goes to the cap of the mixing weight, the rest
 # to the divergence. `make bench BENCH_ARGS=utility` prints the experiment behind the number.
-MIXING_SHARE = 0.5
+MIXING_SHARE = 0.7
 
 # A ledger rounds what it charges up to 1e-12 nats: a response that may spend a whole budget must fit it.
 _SLACK = 4e-12
