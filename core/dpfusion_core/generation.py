@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from dpfusion_core.privacy import Accounting, Diagnostics, Neighbours, PrivacyGuarantee, Spending
 from dpfusion_core.sampling import LogitsProcessor
@@ -70,6 +70,28 @@ class GenerationOptions(TypedDict, total=False):
     curator: bool
 
 
+def merge_options(own: Mapping[str, Any], said: Mapping[str, Any]) -> GenerationOptions:
+    """Put the options of a call on top of those of a model.
+
+    Args:
+        own: The model's; those that are None say nothing.
+        said: The call's. Saying ``epsilon`` takes the place of the model's ``alpha`` and ``beta``, and the
+            other way round.
+
+    Example:
+        >>> merge_options({"alpha": 2.0, "beta": 0.01, "top_k": 50}, {"epsilon": 8.0})
+        {'top_k': 50, 'epsilon': 8.0}
+    """
+    given = {name: value for name, value in said.items() if value is not None}
+    replaced: set[str] = set()
+    if "epsilon" in given:
+        replaced = {"alpha", "beta", "mixing_loss"}
+    elif given.keys() & {"alpha", "beta"}:
+        replaced = {"epsilon", "order", "responses"}
+    kept = {name: value for name, value in own.items() if value is not None and name not in replaced}
+    return cast(GenerationOptions, {**kept, **given})  # the engine checks names and values
+
+
 @dataclass(frozen=True)
 class CuratorReport:
     """Realised mixing weights and divergences of a response: functions of private data.
@@ -104,6 +126,7 @@ class Chunk:
             string) or ``"length"`` (``max_new_tokens``).
         guarantee: In the last chunk.
         report: In the last chunk, if the curator's report was asked for.
+        prompt_tokens: In the last chunk: length of the public view in tokens.
     """
 
     text: str
@@ -111,6 +134,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     guarantee: PrivacyGuarantee | None = None
     report: CuratorReport | None = field(default=None, repr=False)
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,47 @@ def check_tools(tools: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+def as_tool_choice(choice: Any) -> str:
+    """Return the engine's word for a choice of tools, in any form that chat models take.
+
+    Raises:
+        PrivacyParameterError: If it is of another form.
+
+    Example:
+        >>> as_tool_choice("required"), as_tool_choice(None), as_tool_choice({"function": {"name": "now"}})
+        ('any', 'auto', 'now')
+    """
+    if isinstance(choice, Mapping):
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(name, str):
+            raise PrivacyParameterError("Expected tool_choice to name a tool: {'function': {'name': ...}}.")
+        return name
+    if choice is None or choice is False:
+        return "auto"
+    if choice is True or choice == "required":
+        return "any"
+    if not isinstance(choice, str):
+        raise PrivacyParameterError("Expected tool_choice 'auto', 'any', 'none' or the name of a tool.")
+    return choice
+
+
+def visible_length(text: str) -> int:
+    """Return how much of a growing reply is certain not to belong to a call of a tool.
+
+    Streams show no more than this until the reply is complete.
+
+    Example:
+        >>> visible_length("Let me see. <tool_")
+        11
+    """
+    if text.lstrip()[:1] in ("{", "[", ""):  # a call without tags is the whole reply
+        return 0
+    ends = [place for mark in (OPEN, _LIST) if (place := text.find(mark)) >= 0]
+    ends += [len(text) - n for mark in (OPEN, _LIST) for n in range(1, len(mark)) if text.endswith(mark[:n])]
+    return len(text[: min(ends, default=len(text))].rstrip())
+
+
 def parse_tool_calls(text: str, tools: Sequence[Any]) -> ParsedReply:
     """Take the calls of tools out of a reply.
 

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from dpfusion_core import Message, PrivacyParameterError, ToolCall, ViewError, parse_tool_calls
 from dpfusion_core.demo import model_path
-from dpfusion_core.tool_calling import check_tools, supports_tools
+from dpfusion_core.tool_calling import as_tool_choice, check_tools, supports_tools, visible_length
 from dpfusion_core.views import fixed_placeholder, render
 from tests.core.models import CharTokenizer
 
@@ -113,3 +113,24 @@ def test_private_messages_cannot_call_tools() -> None:
         Message("assistant", "x", is_private=True, tool_calls=(ToolCall("weather", {"city": "secret"}),))
     with pytest.raises(ViewError, match="ToolCall"):
         Message("assistant", "", tool_calls=({"name": "weather"},))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("choice", [7, {}, {"function": 1}, {"function": {"name": 1}}])
+def test_a_choice_of_another_form_is_refused(choice: object) -> None:
+    with pytest.raises(PrivacyParameterError, match="tool_choice"):
+        as_tool_choice(choice)
+    assert [as_tool_choice(c) for c in ("any", True, False, "now", {"name": "now"})] == [
+        "any", "any", "auto", "now", "now",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [f"I look. <tool_call>{CALL}</tool_call>", f"So: [TOOL_CALLS] [{CALL}]", CALL, "a < b [c] {d}"]
+)
+def test_a_stream_never_shows_a_part_of_a_call(text: str) -> None:
+    content = parse_tool_calls(text, TOOLS).content
+    shown = 0
+    for end in range(len(text) + 1):
+        shown = max(shown, visible_length(text[:end]))
+        assert content.startswith(text[:shown])
+    assert shown >= len(content) - 2

@@ -86,7 +86,7 @@ def run(
     else:
         guarantee = protection.accountant.guarantee(private=is_private)
         guarantee = replace(guarantee, tagging=request.tagging)
-    yield Chunk(text, tuple(pending), finish_reason, guarantee, report)
+    yield Chunk(text, tuple(pending), finish_reason, guarantee, report, len(views.public))
 
 
 def run_together(
