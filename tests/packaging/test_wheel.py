@@ -12,7 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"dpfusion_core", "langchain_dpfusion", "llamaindex_dpfusion"}
-EXTRAS = {"agents", "all", "dev", "langchain", "llamaindex", "notebooks", "postgres", "presidio", "vllm"}
+EXTRAS = {
+    "agents",
+    "all",
+    "dev",
+    "langchain",
+    "llamaindex",
+    "notebooks",
+    "postgres",
+    "presidio",
+    "structured",
+    "vllm",
+}
 MEGABYTE = 1024 * 1024
 
 
