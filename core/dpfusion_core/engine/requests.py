@@ -73,6 +73,7 @@ def prepare(
     seed = options.get("seed")
     if seed is not None:
         _validate.count(seed, "seed", minimum=0)
+    make_plan(options, (), max_new_tokens, None)  # a mistake must not cost a tagger's work
     tagging: Tagging = "none"
     if isinstance(messages, Views):
         views = messages

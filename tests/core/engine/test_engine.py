@@ -31,6 +31,8 @@ from dpfusion_core.privacy import (
     rdp_to_epsilon,
     token_loss,
 )
+from dpfusion_core.tagging import Span
+from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Views
 from tests.core.models import CharTokenizer
 from tests.core.toys import (
@@ -460,3 +462,16 @@ def test_public_segments_of_a_mixed_message_reach_the_public_view() -> None:
     mixed = Message("user", [Segment("I am "), Segment("Ann", True), Segment(".")])
     FusionEngine(backend, placeholder="_").generate([mixed], **PAPER)
     assert [view.split("\n")[0] for view in seen[:2]] == ["<user>I am _.", "<user>I am Ann."]
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.5, "beta": 0.1}, {"epsilon": 8.0, "alpha": 2.0}, {"accounting": "no"}]
+)
+def test_bad_options_are_refused_before_the_tagger_is_asked(options: Any) -> None:
+    class Untouchable:
+        def tag(self, text: str) -> list[Span]:
+            raise AssertionError("The tagger was asked.")
+
+    engine = FusionEngine(secretive_backend(), tagger=Narrowing(Untouchable(), on_error="raise"))
+    with pytest.raises(PrivacyParameterError):
+        engine.generate(private_chat(), **options)
