@@ -21,6 +21,7 @@ EXTRAS = {
     "notebooks",
     "postgres",
     "presidio",
+    "remote",
     "structured",
     "vllm",
 }

@@ -26,7 +26,8 @@ _EXTRAS = {
     "llamaindex": ("llama_index.core", "LlamaIndex LLM"),
     "structured": ("llguidance", "forced tool calls, JSON output"),
     "presidio": ("presidio_analyzer", "pattern recognisers for personal data"),
-    "vllm": ("httpx", "remote models"),
+    "remote": ("httpx", "the Document Privacy service"),
+    "agents": ("langgraph", "LangChain agents"),
     "postgres": ("psycopg", "ledger on PostgreSQL"),
 }
 
