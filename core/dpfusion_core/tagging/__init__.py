@@ -1,6 +1,22 @@
 """Finding what is private in a text."""
 
-from dpfusion_core.tagging.phrases import PhraseTagger
-from dpfusion_core.tagging.spans import Span, Tagger, merge_spans, split_by_spans
+from dpfusion_core.tagging.compose import CachedTagger, UnionTagger
+from dpfusion_core.tagging.narrowing import Narrowing, find_spans
+from dpfusion_core.tagging.phrases import FunctionTagger, PhraseTagger, RegexTagger
+from dpfusion_core.tagging.spans import Span, Tagger, atag, merge_spans, split_by_spans, tag_batch
 
-__all__ = ["PhraseTagger", "Span", "Tagger", "merge_spans", "split_by_spans"]
+__all__ = [
+    "CachedTagger",
+    "FunctionTagger",
+    "Narrowing",
+    "PhraseTagger",
+    "RegexTagger",
+    "Span",
+    "Tagger",
+    "UnionTagger",
+    "atag",
+    "find_spans",
+    "merge_spans",
+    "split_by_spans",
+    "tag_batch",
+]

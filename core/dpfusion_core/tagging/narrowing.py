@@ -1,14 +1,14 @@
 """From private messages to private phrases: what a tagger finds stays private, the rest becomes public."""
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.tagging.occurrences import find_phrases, same_phrase, tag_everywhere
 from dpfusion_core.tagging.spans import Span, Tagger, merge_spans
 
 UnitsOf = Literal["message", "label", "entity"] | Callable[[Span, str], str]
@@ -21,7 +21,8 @@ class Narrowing:
     """How private messages are narrowed to private phrases.
 
     What cannot be shown to be public stays private: a tagger that fails, or that finds nothing, leaves
-    the whole text private unless the caller says otherwise.
+    the whole text private unless the caller says otherwise. A phrase that is found in one private text of
+    a conversation is private in all of them.
 
     Attributes:
         tagger: Finds the phrases.
@@ -77,6 +78,8 @@ class Narrowing:
         Raises:
             TaggerError: If the tagger fails and ``on_error`` is ``"raise"``.
         """
+        texts = [s.text for m in messages for s in m.segments if s.is_private]
+        found = iter(self._find(texts))
         naming = _Naming(self.units, self.numbered)
         narrowed, whole = [], 0
         for message in messages:
@@ -84,17 +87,41 @@ class Narrowing:
             for segment in message.segments:
                 parts = [segment]
                 if segment.is_private:
-                    parts = self._narrow(segment, naming)
+                    parts = self._cut(segment, next(found), naming)
                     whole += parts == [segment]
                 segments += parts
             narrowed.append(replace(message, content=segments, is_private=False, unit=None))
         return narrowed, whole
 
-    def _narrow(self, segment: Segment, naming: "_Naming") -> list[Segment]:
+    def _find(self, texts: Sequence[str]) -> list[list[Span] | None]:
+        """Return the spans of each text; None for those that stay private as a whole."""
+        found: list[list[Span] | None] = []
+        for text in texts:
+            try:
+                spans = find_spans(self.tagger, text, self.timeout)
+            except TaggerError:
+                if self.on_error == "raise":
+                    raise
+                found.append(None)
+            else:
+                found.append(spans if spans or self.trust_empty else None)
+        # What is private in one text is private in the others.
+        phrases = {
+            text[span.start : span.end]: span.label
+            for text, spans in zip(texts, found, strict=True)
+            for span in spans or ()
+        }
+        if len(texts) == 1:
+            return found
+        return [
+            spans if spans is None else merge_spans([*spans, *find_phrases(text, phrases.items())], len(text))
+            for text, spans in zip(texts, found, strict=True)
+        ]
+
+    def _cut(self, segment: Segment, spans: list[Span] | None, naming: "_Naming") -> list[Segment]:
+        if spans is None:
+            return [segment]
         try:
-            spans = find_spans(self.tagger, segment.text, self.timeout)
-            if not spans:
-                return [Segment(segment.text)] if self.trust_empty else [segment]
             return naming.cut(segment, spans)
         except TaggerError:
             if self.on_error == "raise":
@@ -103,7 +130,7 @@ class Narrowing:
 
 
 def find_spans(tagger: Tagger, text: str, timeout: float | None = None) -> list[Span]:
-    """Ask a tagger, and check what it says.
+    """Ask a tagger, check what it says, and tag every occurrence of what it has found.
 
     Args:
         tagger: The tagger.
@@ -118,26 +145,37 @@ def find_spans(tagger: Tagger, text: str, timeout: float | None = None) -> list[
             error never quotes the text.
     """
     try:
-        if timeout is None:
-            found = list(tagger.tag(text))
-        else:
-            # Not a `with` block: that would wait for the tagger, which cannot be interrupted.
-            pool = ThreadPoolExecutor(1, thread_name_prefix="dpfusion-tagger")
-            try:
-                found = list(pool.submit(tagger.tag, text).result(timeout))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        found = _answer(tagger, text, timeout)
     except TaggerError:
         raise
-    except FutureTimeoutError:
-        reason = f"did not answer within {timeout:g} s"
     except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
         reason = f"raised {type(error).__name__}"
     else:
-        if all(isinstance(span, Span) for span in found):
-            return merge_spans(found, len(text))
-        reason = "returned something else than spans"
+        return tag_everywhere(text, found)
     raise TaggerError(f"The tagger {type(tagger).__name__} {reason}.")
+
+
+def _answer(tagger: Tagger, text: str, timeout: float | None) -> list[Any]:
+    if timeout is None:
+        return list(tagger.tag(text))
+    answer: list[list[Any]] = []
+    error: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            answer.append(list(tagger.tag(text)))
+        except BaseException as raised:  # noqa: BLE001  raised again below, in the thread that waits
+            error.append(raised)
+
+    # A daemon: a tagger cannot be interrupted, and one that never returns must not keep the process alive.
+    thread = threading.Thread(target=ask, name="dpfusion-tagger", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if error:
+        raise error[0]
+    if not answer:
+        raise TaggerError(f"The tagger {type(tagger).__name__} did not answer within {timeout:g} s.")
+    return answer[0]
 
 
 @dataclass
@@ -162,10 +200,11 @@ class _Naming:
         return [part for part in parts if part.text]
 
     def _entity(self, label: str, text: str) -> str:
-        if (label, text) not in self._numbers:
+        entity = label, same_phrase(text)
+        if entity not in self._numbers:
             self._counts[label] = self._counts.get(label, 0) + 1
-            self._numbers[label, text] = self._counts[label]
-        return f"{label}_{self._numbers[label, text]}"
+            self._numbers[entity] = self._counts[label]
+        return f"{label}_{self._numbers[entity]}"
 
     def _unit(self, segment: Segment, span: Span, entity: str) -> str | None:
         if self.units == "message":

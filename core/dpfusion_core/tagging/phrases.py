@@ -1,18 +1,22 @@
-"""A tagger for phrases that are known beforehand."""
+"""Taggers for what is known beforehand: phrases, patterns, and functions that find things."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from dpfusion_core.errors import TaggerError
-from dpfusion_core.tagging.spans import Span, merge_spans
+from dpfusion_core.tagging.occurrences import find_phrases, tag_everywhere
+from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
 
 
 class PhraseTagger:
     """Tags every occurrence of known phrases; phrases that begin or end as words match whole words.
 
+    A phrase also matches in the other Unicode normal forms, and with other white space between its words.
+
     Args:
-        phrases: The private phrases, matched exactly.
-        label: Label of the spans.
+        phrases: The private phrases, or phrases with a label each.
+        label: Label of the spans, unless the phrases come with their own.
 
     Raises:
         TaggerError: If there is no phrase, or an empty one.
@@ -20,32 +24,139 @@ class PhraseTagger:
     Example:
         >>> PhraseTagger(["Ann"]).tag("Ann met Anna.")
         [Span(start=0, end=3, label='PRIVATE', score=1.0)]
+        >>> PhraseTagger({"Ann": "PERSON"}).tag("Ann")
+        [Span(start=0, end=3, label='PERSON', score=1.0)]
     """
 
-    def __init__(self, phrases: Iterable[str], label: str = "PRIVATE") -> None:
+    def __init__(self, phrases: Iterable[str] | Mapping[str, str], label: str = DEFAULT_LABEL) -> None:
         if isinstance(phrases, str):
             raise TaggerError("Expected a list of phrases, not one string.")
-        unique = sorted(set(phrases))
-        if not unique or not all(phrase.strip() for phrase in unique):
+        labels = phrases if isinstance(phrases, Mapping) else dict.fromkeys(phrases, label)
+        if not labels or not all(isinstance(phrase, str) and phrase.strip() for phrase in labels):
             raise TaggerError("Expected at least one phrase, and none of them empty.")
-        self._patterns = {phrase: re.compile(_occurrence(phrase)) for phrase in unique}
-        self._label = label
+        self._labels = dict(sorted(labels.items()))
 
     def __repr__(self) -> str:
-        return f"PhraseTagger(<{len(self._patterns)} phrases>, label={self._label!r})"
+        return f"PhraseTagger(<{len(self._labels)} phrases>, labels={sorted(set(self._labels.values()))})"
 
     def tag(self, text: str) -> list[Span]:
         """Return the spans of all phrases in ``text``, merged where they overlap."""
-        spans = (
-            Span(match.start(), match.start() + len(phrase), self._label)
-            for phrase, pattern in self._patterns.items()
-            for match in pattern.finditer(text)
+        return find_phrases(text, self._labels.items())
+
+
+class RegexTagger:
+    r"""Tags what regular expressions match, and every other occurrence of it.
+
+    A pattern that backtracks without end cannot be interrupted, not even by a time-out: keep patterns of
+    untrusted origin away.
+
+    Args:
+        patterns: Patterns by label, or patterns that share one.
+        label: Label of the spans, unless the patterns come with their own.
+        flags: Flags of :mod:`re` for patterns that are not compiled yet.
+
+    Raises:
+        TaggerError: If there is no pattern, or one that cannot be compiled.
+
+    Example:
+        >>> RegexTagger({"CASE": r"\bAZ-\d+\b"}).tag("See AZ-17.")
+        [Span(start=4, end=9, label='CASE', score=1.0)]
+    """
+
+    def __init__(
+        self,
+        patterns: Mapping[str, str | re.Pattern[str]] | Iterable[str | re.Pattern[str]],
+        label: str = DEFAULT_LABEL,
+        flags: int = 0,
+    ) -> None:
+        if isinstance(patterns, str):
+            raise TaggerError("Expected a list of patterns, or patterns by label, not one string.")
+        pairs = (
+            list(patterns.items())
+            if isinstance(patterns, Mapping)
+            else [(label, pattern) for pattern in patterns]
         )
-        return merge_spans(spans, len(text))
+        if not pairs:
+            raise TaggerError("Expected at least one pattern.")
+        try:
+            self._patterns = [
+                (name, pattern if isinstance(pattern, re.Pattern) else re.compile(pattern, flags))
+                for name, pattern in pairs
+            ]
+        except (re.error, TypeError) as error:
+            raise TaggerError(f"A pattern is not a regular expression: {error}.") from None
+
+    def __repr__(self) -> str:
+        return f"RegexTagger({', '.join(f'{name}={pattern.pattern!r}' for name, pattern in self._patterns)})"
+
+    def tag(self, text: str) -> list[Span]:
+        """Return the spans of all matches in ``text``; empty matches do not count."""
+        matches = (
+            Span(*match.span(), name)
+            for name, pattern in self._patterns
+            for match in pattern.finditer(text)
+            if match.group()
+        )
+        return tag_everywhere(text, matches)
 
 
-def _occurrence(phrase: str) -> str:
-    """Return a pattern of the places where a phrase begins, those that overlap included."""
-    before = r"(?<!\w)" if re.match(r"\w", phrase) else ""
-    after = r"(?!\w)" if re.search(r"\w\Z", phrase) else ""
-    return f"{before}(?={re.escape(phrase)}{after})"
+class FunctionTagger:
+    """Makes a tagger of any function that finds private things in a text.
+
+    Args:
+        function: Called with the text. It may return phrases, pairs ``(start, end)``, triples with a
+            label, :class:`Span`, mappings with ``start`` and ``end`` (LangChain's ``PIIMatch``
+            detectors, pipelines of ``transformers``), or objects with ``start`` and ``end`` (Presidio).
+        label: Label of what comes without one.
+
+    Raises:
+        TaggerError: If ``function`` cannot be called.
+
+    Example:
+        >>> FunctionTagger(lambda text: ["Ann"]).tag("Ann met Bob.")
+        [Span(start=0, end=3, label='PRIVATE', score=1.0)]
+        >>> FunctionTagger(lambda text: [{"type": "name", "value": "Bob", "start": 8, "end": 11}]).tag(
+        ...     "Ann met Bob."
+        ... )
+        [Span(start=8, end=11, label='name', score=1.0)]
+    """
+
+    def __init__(self, function: Callable[[str], Iterable[Any]], label: str = DEFAULT_LABEL) -> None:
+        if not callable(function):
+            raise TaggerError("Expected a function of a text.")
+        self._function = function
+        self._label = label
+
+    def __repr__(self) -> str:
+        return f"FunctionTagger({getattr(self._function, '__qualname__', type(self._function).__name__)})"
+
+    def tag(self, text: str) -> list[Span]:
+        """Return the spans that the function finds, and all other occurrences of what stands there.
+
+        Raises:
+            TaggerError: If the function returns something else than described above.
+        """
+        found = self._function(text)
+        if isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
+            raise TaggerError("The function of a FunctionTagger returned something else than a list.")
+        items = list(found)
+        phrases = [item for item in items if isinstance(item, str)]
+        spans = [self._span(item) for item in items if not isinstance(item, str)]
+        return tag_everywhere(text, [*spans, *find_phrases(text, ((phrase, self._label) for phrase in phrases))])
+
+    def _span(self, item: Any) -> Span:
+        if isinstance(item, Span):
+            return item
+        if isinstance(item, tuple) and len(item) in (2, 3):
+            return Span(item[0], item[1], item[2] if len(item) == 3 else self._label)
+
+        def get(name: str) -> Any:
+            return item.get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+
+        label = next((get(name) for name in _LABELS if get(name)), self._label)
+        score = get("score")
+        # Scores of models are NumPy numbers at times.
+        return Span(get("start"), get("end"), label, 1.0 if score is None else float(score))
+
+
+_LABELS = ("label", "type", "entity_type", "entity_group", "entity")
