@@ -1,12 +1,15 @@
 """Finding what is private in a text."""
 
 from dpfusion_core.tagging.compose import CachedTagger, UnionTagger
+from dpfusion_core.tagging.constitution import CONSTITUTIONS, ConstitutionTagger
 from dpfusion_core.tagging.narrowing import Narrowing, find_spans
 from dpfusion_core.tagging.phrases import FunctionTagger, PhraseTagger, RegexTagger
 from dpfusion_core.tagging.spans import Span, Tagger, atag, merge_spans, split_by_spans, tag_batch
 
 __all__ = [
+    "CONSTITUTIONS",
     "CachedTagger",
+    "ConstitutionTagger",
     "FunctionTagger",
     "Narrowing",
     "PhraseTagger",
