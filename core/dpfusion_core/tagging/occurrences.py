@@ -62,7 +62,6 @@ class TextIndex:
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
         folded, self._starts, self._ends = _fold(text)
         self._atoms = list(_atoms(folded))
         self._keys = [key for key, _, _ in self._atoms]
@@ -81,19 +80,34 @@ class TextIndex:
             if first >= 0 and self._keys[first : first + len(keys)] == keys:
                 yield self._offsets(first, first + len(keys) - 1)
 
-    def widen(self, start: int, end: int) -> tuple[int, int]:
-        """Return a range that does not part a character from its combining marks."""
-        while start > 0 and _CLASSES[self._text[start]] == "m":
-            start -= 1
-        while end < len(self._text) and _CLASSES[self._text[end]] == "m":
-            end += 1
-        return start, end
-
     def _offsets(self, first: int, last: int) -> tuple[int, int]:
         start, end = self._atoms[first][1], self._atoms[last][2]
         if self._starts is None or self._ends is None:
             return start, end
         return self._starts[start], self._ends[end - 1]
+
+
+def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a range of a text that does not part a character from its combining marks."""
+    while start > 0 and _CLASSES[text[start]] == "m":
+        start -= 1
+    while end < len(text) and _CLASSES[text[end]] == "m":
+        end += 1
+    return start, end
+
+
+def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a range of a text that does not part a word, nor a character from its combining marks.
+
+    Example:
+        >>> whole_words("Mr Johnson left", 5, 8)
+        (3, 10)
+    """
+    while start > 0 and _CLASSES[text[start]] in "wm" and _CLASSES[text[start - 1]] in "wm":
+        start -= 1
+    while end < len(text) and _CLASSES[text[end]] in "wm" and _CLASSES[text[end - 1]] in "wm":
+        end += 1
+    return whole_characters(text, start, end)
 
 
 def tag_everywhere(text: str, spans: Iterable[Span]) -> list[Span]:
@@ -119,10 +133,11 @@ def tag_everywhere(text: str, spans: Iterable[Span]) -> list[Span]:
         return []
     index = TextIndex(text)
     phrases = {text[span.start : span.end]: span for span in reversed(found)}  # the first one's label
-    everywhere = [
-        Span(*index.widen(span.start, span.end), span.label, span.score) for span in found
-    ] + _occurrences(index, ((phrase, span.label, span.score) for phrase, span in phrases.items()))
-    return merge_spans(everywhere, len(text))
+    others = _occurrences(index, text, ((phrase, each.label, each.score) for phrase, each in phrases.items()))
+    whole = (
+        Span(*whole_characters(text, each.start, each.end), each.label, each.score) for each in found
+    )
+    return merge_spans([*whole, *others], len(text))
 
 
 def find_phrases(text: str, phrases: Iterable[tuple[str, str]]) -> list[Span]:
@@ -137,7 +152,8 @@ def find_phrases(text: str, phrases: Iterable[tuple[str, str]]) -> list[Span]:
         [Span(start=0, end=5, label='ORG', score=1.0)]
     """
     index = TextIndex(text)
-    return merge_spans(_occurrences(index, ((phrase, label, 1.0) for phrase, label in phrases)), len(text))
+    found = _occurrences(index, text, ((phrase, label, 1.0) for phrase, label in phrases))
+    return merge_spans(found, len(text))
 
 
 def same_phrase(phrase: str) -> str:
@@ -145,9 +161,9 @@ def same_phrase(phrase: str) -> str:
     return "".join(key for key, _, _ in _atoms(_fold(phrase.strip())[0]))
 
 
-def _occurrences(index: TextIndex, phrases: Iterable[tuple[str, str, float]]) -> list[Span]:
+def _occurrences(index: TextIndex, text: str, phrases: Iterable[tuple[str, str, float]]) -> list[Span]:
     return [
-        Span(*index.widen(start, end), label, score)
+        Span(*whole_characters(text, start, end), label, score)
         for phrase, label, score in phrases
         for start, end in index.find(phrase)
     ]

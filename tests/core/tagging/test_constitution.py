@@ -54,7 +54,7 @@ def phrases(text: str, spans: Sequence[Span]) -> list[str]:
 
 
 @pytest.mark.parametrize("answer", [
-    "Ann\nOslo", "- Ann\n- Oslo", "1. Ann\n2) Oslo", '"Ann"\n\u201cOslo\u201d', "Oslo\n\nCarl\n Ann \n- names", "Ann,\nOslo.",
+    "Ann\nOslo", "- Ann\n- Oslo", "1. Ann\n2) Oslo", '"Ann"\n\u201cOslo\u201d', "Oslo\n\nCarl\n Ann \n- names", "Ann,\nOslo;",
 ])  # fmt: skip
 def test_lines_that_stand_in_the_text_are_tagged_wherever_they_stand(answer: str) -> None:
     assert phrases(TEXT, tagger(answer).tag(TEXT)) == ["Ann", "Oslo", "Ann"]
@@ -196,7 +196,7 @@ def tag_all(tagger: ConstitutionTagger, texts: Sequence[str]) -> list[list[Span]
 
 def test_embedded_model_finds_95_percent_of_the_private_phrases(capsys: pytest.CaptureFixture[str]) -> None:
     records = held_out_records(200, seed=2024)
-    tagger = ConstitutionTagger(Batched(), "HEALTH", max_new_tokens=160)
+    tagger = ConstitutionTagger(Batched(), "HEALTH", max_new_tokens=96)
     tagged = list(zip(records, tag_all(tagger, [record.text for record in records]), strict=True))
     hits = [covered(record.text, spans, value) for record, spans in tagged for value in record.fields.values()]
     # What stays public, of all that is no private value: tagging everything would find everything.
