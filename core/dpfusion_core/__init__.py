@@ -37,9 +37,20 @@ from dpfusion_core.privacy import (
     compute_dp_epsilon,
     compute_epsilon_single_group,
 )
-from dpfusion_core.tagging import PhraseTagger, Span
+from dpfusion_core.tagging import (
+    CachedTagger,
+    ConstitutionTagger,
+    FunctionTagger,
+    Narrowing,
+    PhraseTagger,
+    RegexTagger,
+    Span,
+    TokenClassificationTagger,
+    UnionTagger,
+)
+from dpfusion_core.tagging import DocumentPrivacyTagger as Tagger  # its published name
 from dpfusion_core.tool_calling import parse_tool_calls
-from dpfusion_core.views import fixed_placeholder, length_preserving_placeholder
+from dpfusion_core.views import fixed_placeholder, label_placeholder, length_preserving_placeholder
 
 __version__ = "0.1.0"
 
@@ -48,29 +59,37 @@ __all__ = [
     "BackendError",
     "BudgetExhaustedError",
     "BudgetPolicy",
+    "CachedTagger",
     "Chunk",
+    "ConstitutionTagger",
     "CuratorReport",
     "DPFusion",
     "DPFusionError",
     "DPFusionResult",
+    "FunctionTagger",
     "FusionEngine",
     "GenerationOptions",
     "GenerationResult",
     "LedgerError",
     "Message",
+    "Narrowing",
     "PhraseTagger",
     "PrivacyBudget",
     "PrivacyGuarantee",
     "PrivacyLedger",
     "PrivacyParameterError",
     "PrivacyParameters",
+    "RegexTagger",
     "ScriptedBackend",
     "Segment",
     "Session",
     "Span",
+    "Tagger",
     "TaggerError",
+    "TokenClassificationTagger",
     "ToolCall",
     "TransformersBackend",
+    "UnionTagger",
     "UnsupportedError",
     "ViewError",
     "calibrate_beta",
@@ -78,6 +97,7 @@ __all__ = [
     "compute_epsilon_single_group",
     "fixed_placeholder",
     "generate_dp_text",
+    "label_placeholder",
     "length_preserving_placeholder",
     "parse_tool_calls",
 ]

@@ -2,6 +2,7 @@
 
 from dpfusion_core.tagging.compose import CachedTagger, UnionTagger
 from dpfusion_core.tagging.constitution import CONSTITUTIONS, ConstitutionTagger
+from dpfusion_core.tagging.document_privacy import DocumentPrivacyTagger
 from dpfusion_core.tagging.narrowing import Narrowing, find_spans
 from dpfusion_core.tagging.phrases import FunctionTagger, PhraseTagger, RegexTagger
 from dpfusion_core.tagging.spans import Span, Tagger, atag, merge_spans, split_by_spans, tag_batch
@@ -11,6 +12,7 @@ __all__ = [
     "CONSTITUTIONS",
     "CachedTagger",
     "ConstitutionTagger",
+    "DocumentPrivacyTagger",
     "FunctionTagger",
     "Narrowing",
     "PhraseTagger",

@@ -134,9 +134,7 @@ def tag_everywhere(text: str, spans: Iterable[Span]) -> list[Span]:
     index = TextIndex(text)
     phrases = {text[span.start : span.end]: span for span in reversed(found)}  # the first one's label
     others = _occurrences(index, text, ((phrase, each.label, each.score) for phrase, each in phrases.items()))
-    whole = (
-        Span(*whole_characters(text, each.start, each.end), each.label, each.score) for each in found
-    )
+    whole = (Span(*whole_characters(text, each.start, each.end), each.label, each.score) for each in found)
     return merge_spans([*whole, *others], len(text))
 
 

@@ -142,7 +142,9 @@ class FunctionTagger:
         items = list(found)
         phrases = [item for item in items if isinstance(item, str)]
         spans = [self._span(item) for item in items if not isinstance(item, str)]
-        return tag_everywhere(text, [*spans, *find_phrases(text, ((phrase, self._label) for phrase in phrases))])
+        return tag_everywhere(
+            text, [*spans, *find_phrases(text, ((phrase, self._label) for phrase in phrases))]
+        )
 
     def _span(self, item: Any) -> Span:
         if isinstance(item, Span):

@@ -35,7 +35,9 @@ def failing(text: str) -> list[Span]:
 
 
 def test_union_merges_what_overlaps_and_prefers_the_specific_label() -> None:
-    union = UnionTagger(PhraseTagger(["Ann met"]), PhraseTagger(["Ann"], label="PERSON"), PhraseTagger(["Bob"]))
+    union = UnionTagger(
+        PhraseTagger(["Ann met"]), PhraseTagger(["Ann"], label="PERSON"), PhraseTagger(["Bob"])
+    )
     assert union.tag(TEXT) == [Span(0, 7, "PERSON"), Span(8, 11)]
 
 

@@ -54,7 +54,8 @@ def phrases(text: str, spans: Sequence[Span]) -> list[str]:
 
 
 @pytest.mark.parametrize("answer", [
-    "Ann\nOslo", "- Ann\n- Oslo", "1. Ann\n2) Oslo", '"Ann"\n\u201cOslo\u201d', "Oslo\n\nCarl\n Ann \n- names", "Ann,\nOslo;",
+    "Ann\nOslo", "- Ann\n- Oslo", "1. Ann\n2) Oslo", '"Ann"\n\u201cOslo\u201d', "Oslo\n\nCarl\n Ann \n- names",
+    "Ann,\nOslo;",
 ])  # fmt: skip
 def test_lines_that_stand_in_the_text_are_tagged_wherever_they_stand(answer: str) -> None:
     assert phrases(TEXT, tagger(answer).tag(TEXT)) == ["Ann", "Oslo", "Ann"]
@@ -198,14 +199,16 @@ def test_embedded_model_finds_95_percent_of_the_private_phrases(capsys: pytest.C
     records = held_out_records(200, seed=2024)
     tagger = ConstitutionTagger(Batched(), "HEALTH", max_new_tokens=96)
     tagged = list(zip(records, tag_all(tagger, [record.text for record in records]), strict=True))
-    hits = [covered(record.text, spans, value) for record, spans in tagged for value in record.fields.values()]
+    hits = [
+        covered(record.text, spans, value) for record, spans in tagged for value in record.fields.values()
+    ]
     # What stays public, of all that is no private value: tagging everything would find everything.
     length = sum(len(record.text) - sum(map(len, record.fields.values())) for record in records)
     public = sum(len(record.text) - sum(span.end - span.start for span in spans) for record, spans in tagged)
     with capsys.disabled():
         Console().print(
             f"\nConstitutionTagger on dpfusion-tiny, HEALTH, {len(records)} held-out records: found "
-            f"{sum(hits) / len(hits):.1%} of {len(hits)} private phrases; left public {public / length:.1%} of the rest",
+            f"{sum(hits) / len(hits):.1%} of {len(hits)} phrases; {public / length:.1%} of the rest stays public",
             highlight=False,
         )
     assert sum(hits) / len(hits) >= 0.95

@@ -68,7 +68,9 @@ def test_a_megabyte_with_thousands_of_phrases_takes_seconds() -> None:
 
 # Characters that normal forms treat differently, beside any others.
 characters = st.one_of(
-    st.sampled_from("ab \u00e9\u0301e\u0308\u00c5\u212b\ufb01\u2026.\u1e69\u0323\u0307\uac00\u1100\u1161\u0344\u00bd1"),
+    st.sampled_from(
+        "ab \u00e9\u0301e\u0308\u00c5\u212b\ufb01\u2026.\u1e69\u0323\u0307\uac00\u1100\u1161\u0344\u00bd1"
+    ),
     st.characters(codec="utf-8"),
 )
 texts = st.text(characters, min_size=1, max_size=25)

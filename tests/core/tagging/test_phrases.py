@@ -55,7 +55,10 @@ class Result:
         ([(0, 3)], [Span(0, 3), Span(13, 16)]),
         ([(8, 11, "PERSON")], [Span(8, 11, "PERSON")]),
         ([Span(8, 11, "X", 0.25)], [Span(8, 11, "X", 0.25)]),
-        ([{"start": 8, "end": 11, "entity_group": "PER", "score": 0.5, "word": "bob"}], [Span(8, 11, "PER", 0.5)]),
+        (
+            [{"start": 8, "end": 11, "entity_group": "PER", "score": 0.5, "word": "bob"}],
+            [Span(8, 11, "PER", 0.5)],
+        ),
         ([Result()], [Span(0, 3, "PERSON", 0.5), Span(13, 16, "PERSON", 0.5)]),
         ((phrase for phrase in ["Bob", "noon"]), [Span(8, 11), Span(25, 29)]),
         ([], []),

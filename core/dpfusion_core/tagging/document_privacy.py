@@ -1,0 +1,368 @@
+"""The Document Privacy service as a tagger: the one tagger that sends texts to another machine."""
+
+import asyncio
+import email.utils
+import ipaddress
+import itertools
+import json
+import logging
+import os
+import random
+import threading
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError
+from dpfusion_core.tagging.compose import SpanCache
+from dpfusion_core.tagging.occurrences import find_phrases
+from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
+from dpfusion_core.tagging.windows import check_readable
+
+if TYPE_CHECKING:  # loads when the service is first asked
+    import httpx
+
+BASE_URL = "https://api.documentprivacy.com"
+KEY_VARIABLE = "DOCUMENT_PRIVACY_API_KEY"
+
+log = logging.getLogger("dpfusion")
+
+
+class _Secret:
+    """A string that does not print."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def reveal(self) -> str:
+        return self._value
+
+
+class DocumentPrivacyTagger:
+    """Asks the Document Privacy service for the private phrases of a text, as the published library does.
+
+    **Every text that is tagged is sent to the service.** Where that may not be, use a tagger that runs on
+    this machine. Answers are checked like those of any tagger: only phrases that stand in the text count,
+    everywhere they stand.
+
+    ``from dpfusion_core import Tagger`` is this class, under its published name. One instance may be used
+    by several threads and event loops; proxies are taken from the environment (``HTTPS_PROXY``).
+
+    Args:
+        api_key: The key. Default: the environment variable ``DOCUMENT_PRIVACY_API_KEY``. It never prints,
+            and is sent to ``base_url`` alone: redirects are not followed.
+        verbose: Whether to log each answer's status and time (logger ``dpfusion``, level INFO); never a
+            text.
+        base_url: Address of the service.
+        timeout: Seconds to wait for a connection, and for each part of an answer.
+        retries: How often a request is repeated after status 429, 5xx or a failed connection.
+        max_wait: Seconds to wait between two attempts at most; a ``Retry-After`` beyond it ends them.
+        label: Label of the spans.
+        cache_size: For how many texts answers are remembered.
+
+    Raises:
+        PrivacyParameterError: If there is no key, a number is out of range, or ``base_url`` is not https.
+
+    Example:
+        >>> tagger = DocumentPrivacyTagger(api_key="sk_...")
+        >>> tagger.set_constitution("LEGAL")
+        >>> tagger
+        DocumentPrivacyTagger('https://api.documentprivacy.com', model='llama3.1-8b', constitution='LEGAL')
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        verbose: bool = False,
+        *,
+        base_url: str = BASE_URL,
+        timeout: float = 30.0,
+        retries: int = 4,
+        max_wait: float = 60.0,
+        label: str = DEFAULT_LABEL,
+        cache_size: int = 256,
+    ) -> None:
+        self._key = _Secret(_checked_key(api_key or os.environ.get(KEY_VARIABLE)))
+        self._base_url = _checked_url(base_url)
+        self._timeout = _validate.positive(timeout, "timeout")
+        self._retries = _validate.count(retries, "retries", minimum=0)
+        self._max_wait = _validate.positive(max_wait, "max_wait")
+        self._model = "llama3.1-8b"
+        self._constitution = "HEALTH"
+        self._label = label
+        self.verbose = verbose
+        self._cache = SpanCache(cache_size)
+        self._client: httpx.Client | None = None
+        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
+            WeakKeyDictionary()
+        )
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return (
+            f"DocumentPrivacyTagger({self._base_url!r}, model={self._model!r}, "
+            f"constitution={self._constitution!r})"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A DocumentPrivacyTagger is not pickled: its key would stand in the file.")
+
+    def set_model(self, model: str) -> None:
+        """Set the service's model; ``llama3.1-8b`` by default."""
+        self._model = _name(model, "model")
+
+    def set_constitution(self, constitution: str) -> None:
+        """Set what counts as private: ``HEALTH`` (default), ``LEGAL``, ``FINANCE``."""
+        self._constitution = _name(constitution, "constitution")
+
+    def get_available_models(self) -> list[str]:
+        """Return the names of the service's models.
+
+        Raises:
+            TaggerError: If the service cannot be reached or answers nonsense.
+        """
+        return _models(self._send("GET", "models", None))
+
+    async def aget_available_models(self) -> list[str]:
+        """Return the names of the service's models without blocking the event loop."""
+        return _models(await self._asend("GET", "models", None))
+
+    def extract_private_phrases(self, document: str) -> list[str]:
+        """Return the private phrases of a text, as the service names them.
+
+        Raises:
+            TaggerError: If the service cannot be reached or answers nonsense. The error quotes neither
+                the text nor the answer.
+        """
+        check_readable(document)
+        return _phrases(self._send("POST", "extract", self._question(document))) if document.strip() else []
+
+    async def aextract_private_phrases(self, document: str) -> list[str]:
+        """Return the private phrases of a text without blocking the event loop."""
+        check_readable(document)
+        if not document.strip():
+            return []
+        return _phrases(await self._asend("POST", "extract", self._question(document)))
+
+    def tag(self, text: str) -> list[Span]:
+        """Return the spans of the phrases that the service names.
+
+        Raises:
+            TaggerError: As :meth:`extract_private_phrases`, and if none of the phrases stands in the text.
+        """
+        settings = repr(self)
+        known = self._cache.get(settings, text)
+        return self._remember(settings, text, self.extract_private_phrases(text)) if known is None else known
+
+    async def atag(self, text: str) -> list[Span]:
+        """Return the spans without blocking the event loop; see :meth:`tag`."""
+        settings = repr(self)
+        known = self._cache.get(settings, text)
+        if known is None:
+            known = self._remember(settings, text, await self.aextract_private_phrases(text))
+        return known
+
+    def close(self) -> None:
+        """Close the connections of the methods that are not async."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop, and those of :meth:`close`."""
+        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _question(self, document: str) -> bytes:
+        question = {"document": document, "model": self._model, "type": self._constitution}
+        return json.dumps(question).encode()
+
+    def _remember(self, settings: str, text: str, phrases: list[str]) -> list[Span]:
+        spans = find_phrases(text, ((phrase, self._label) for phrase in phrases))
+        if phrases and not spans:
+            raise TaggerError("The Document Privacy service named phrases, but none that stands in the text.")
+        self._cache.put(settings, text, spans)
+        return spans
+
+    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _httpx().Client(timeout=self._timeout, follow_redirects=False)
+            client = self._client
+        for tried in itertools.count(1):
+            try:
+                answer: Any = client.request(method, self._url(path), content=body, headers=self._headers())
+            except Exception as error:  # noqa: BLE001  _outcome says which errors are retried
+                answer = error
+            is_done, value = self._outcome(answer, tried)
+            if is_done:
+                return value
+            time.sleep(value)
+
+    async def _asend(self, method: str, path: str, body: bytes | None) -> Any:
+        loop = asyncio.get_running_loop()
+        client = self._async_clients.get(loop)
+        if client is None:
+            client = _httpx().AsyncClient(timeout=self._timeout, follow_redirects=False)
+            self._async_clients[loop] = client
+        for tried in itertools.count(1):
+            try:
+                answer: Any = await client.request(
+                    method, self._url(path), content=body, headers=self._headers()
+                )
+            except Exception as error:  # noqa: BLE001  _outcome says which errors are retried
+                answer = error
+            is_done, value = self._outcome(answer, tried)
+            if is_done:
+                return value
+            await asyncio.sleep(value)
+
+    def _url(self, path: str) -> str:
+        return f"{self._base_url}/{path}"
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-API-KEY": self._key.reveal(), "Content-Type": "application/json"}
+
+    def _outcome(self, answer: Any, tried: int) -> tuple[bool, Any]:
+        """Return True and what an answer says, or False and how many seconds to wait for the next attempt."""
+        httpx = _httpx()
+        asked = None
+        if isinstance(answer, httpx.TransportError):
+            reason = f"cannot be reached ({type(answer).__name__})"
+        elif isinstance(answer, Exception):
+            raise TaggerError(f"The Document Privacy service cannot be asked ({type(answer).__name__}).")
+        elif answer.status_code == 429 or answer.status_code >= 500:
+            reason = f"answered with status {answer.status_code}"
+            asked = _retry_after(answer.headers.get("Retry-After"))
+        else:
+            if self.verbose:
+                seconds = answer.elapsed.total_seconds()
+                log.info("Document Privacy: %s, status %d, %.2f s", self, answer.status_code, seconds)
+            return True, _read(answer)
+        # Jittered, so that many clients do not come back at the same moment.
+        wait = min(0.5 * 2.0 ** (tried - 1), self._max_wait) * random.uniform(0.5, 1.0)
+        wait = wait if asked is None else asked
+        if tried > self._retries or wait > self._max_wait:
+            raise TaggerError(f"The Document Privacy service {reason}; tried {tried} times. Try again later.")
+        return False, wait
+
+
+def _read(answer: Any) -> Any:
+    """Return the JSON of an answer, or say what is wrong with it without quoting it."""
+    status = answer.status_code
+    if status in (401, 403):
+        raise TaggerError(
+            f"The Document Privacy service refuses the key (status {status}). Check api_key or {KEY_VARIABLE}."
+        )
+    if 300 <= status < 400:
+        raise TaggerError(
+            "The Document Privacy service redirects to another address. Neither the key nor the text is "
+            "sent there; if it is right, give it as base_url."
+        )
+    if status != 200:
+        raise TaggerError(f"The Document Privacy service answered with status {status}.")
+    try:
+        return answer.json()
+    except (ValueError, RecursionError):  # the former's text quotes the answer
+        is_json = False
+    if not is_json:
+        raise TaggerError("The Document Privacy service answered something else than JSON.")
+
+
+def _phrases(answer: Any) -> list[str]:
+    phrases = answer.get("private_phrases") if isinstance(answer, dict) else None
+    if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
+        raise TaggerError("The Document Privacy service answered without a list of private phrases.")
+    return [phrase for phrase in phrases if phrase.strip()]
+
+
+def _models(answer: Any) -> list[str]:
+    models = answer.get("models") if isinstance(answer, dict) else answer
+    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
+        raise TaggerError("The Document Privacy service answered without a list of models.")
+    return models
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Return how many seconds a service asks to wait: a number, or an HTTP date."""
+    if not header:
+        return None
+    if header.strip().isdigit():
+        return float(header)
+    try:
+        when = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def _checked_key(key: str | None) -> str:
+    if not key:
+        raise PrivacyParameterError(f"Expected an api_key, or one in the environment as {KEY_VARIABLE}.")
+    if not (isinstance(key, str) and key.isascii() and key.isprintable() and " " not in key):
+        raise PrivacyParameterError("Expected an api_key of printable ASCII characters without spaces.")
+    return key
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return url.rstrip("/")
+    if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
+        return url.rstrip("/")
+    raise PrivacyParameterError(
+        "Expected a base_url that begins with https:// (or http:// on this machine): private texts and the "
+        "key are sent there."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _name(value: str, what: str) -> str:
+    if not (isinstance(value, str) and value.strip() and value.isprintable()):
+        raise PrivacyParameterError(f"Expected the name of a {what}.")
+    return value
+
+
+def _httpx() -> Any:
+    try:
+        import httpx
+    except ImportError:
+        httpx = None  # type: ignore[assignment]
+    if httpx is None:
+        raise UnsupportedError("The Document Privacy service needs httpx: pip install httpx")
+    return httpx
