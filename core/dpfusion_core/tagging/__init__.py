@@ -5,6 +5,7 @@ from dpfusion_core.tagging.constitution import CONSTITUTIONS, ConstitutionTagger
 from dpfusion_core.tagging.document_privacy import DocumentPrivacyTagger
 from dpfusion_core.tagging.narrowing import Narrowing, find_spans
 from dpfusion_core.tagging.phrases import FunctionTagger, PhraseTagger, RegexTagger
+from dpfusion_core.tagging.presidio import PresidioTagger
 from dpfusion_core.tagging.spans import Span, Tagger, atag, merge_spans, split_by_spans, tag_batch
 from dpfusion_core.tagging.tokens import TokenClassificationTagger
 
@@ -16,6 +17,7 @@ __all__ = [
     "FunctionTagger",
     "Narrowing",
     "PhraseTagger",
+    "PresidioTagger",
     "RegexTagger",
     "Span",
     "Tagger",
