@@ -37,6 +37,7 @@ from dpfusion_core.privacy import (
     compute_dp_epsilon,
     compute_epsilon_single_group,
 )
+from dpfusion_core.privatize import DocumentReport, PrivatizedDocument, aprivatize, privatize
 from dpfusion_core.tagging import (
     CachedTagger,
     ConstitutionTagger,
@@ -67,6 +68,7 @@ __all__ = [
     "DPFusion",
     "DPFusionError",
     "DPFusionResult",
+    "DocumentReport",
     "FunctionTagger",
     "FusionEngine",
     "GenerationOptions",
@@ -81,6 +83,7 @@ __all__ = [
     "PrivacyLedger",
     "PrivacyParameterError",
     "PrivacyParameters",
+    "PrivatizedDocument",
     "RegexTagger",
     "ScriptedBackend",
     "Segment",
@@ -94,6 +97,7 @@ __all__ = [
     "UnionTagger",
     "UnsupportedError",
     "ViewError",
+    "aprivatize",
     "calibrate_beta",
     "compute_dp_epsilon",
     "compute_epsilon_single_group",
@@ -102,4 +106,5 @@ __all__ = [
     "label_placeholder",
     "length_preserving_placeholder",
     "parse_tool_calls",
+    "privatize",
 ]

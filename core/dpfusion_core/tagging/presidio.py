@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError
@@ -211,13 +211,13 @@ def _predefined(language: str, countries: Iterable[str] | None) -> list[Any]:
     wanted = None if countries is None else {country.lower() for country in countries}
     made: list[Any] = []
     for name in presidio.__all__:
-        kind = getattr(presidio, name)
+        kind: Any = getattr(presidio, name)
         if not (inspect.isclass(kind) and issubclass(kind, PatternRecognizer | presidio.PhoneRecognizer)):
             continue
         default = inspect.signature(kind).parameters["supported_language"].default
         country = getattr(kind, "COUNTRY_CODE", None)
         if country is None or (default == language and (wanted is None or country in wanted)):
-            made.append(kind(supported_language=language))
+            made.append(cast(Any, kind)(supported_language=language))
     # Presidio's own asks the network for the list of top-level domains, and drops the addresses of
     # domains that are not in it, as in an intranet.
     made = [each for each in made if not isinstance(each, presidio.EmailRecognizer)]

@@ -1,0 +1,297 @@
+"""``privatize``: a document at one of three levels of privacy."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, cast, get_args, overload
+
+from dpfusion_core import _validate
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.generation import GenerationOptions
+from dpfusion_core.messages import Message
+from dpfusion_core.privacy.accounting import Tagging
+from dpfusion_core.privatize.documents import DocumentReport, Level, PrivatizedDocument, cut, redact
+from dpfusion_core.privatize.rewriting import Rewriter
+from dpfusion_core.tagging import Narrowing, Tagger
+from dpfusion_core.tagging.spans import DEFAULT_LABEL
+from dpfusion_core.views import Placeholder, fixed_placeholder
+
+INSTRUCTION = "Paraphrase the text. Output only the paraphrase."
+
+_BUDGET = frozenset({"epsilon", "delta", "order", "responses", "alpha", "beta", "mixing_loss", "neighbours"})
+_NOT_FOR_DOCUMENTS = frozenset({"max_new_tokens", "accounting", "spending", "on_exhausted", "curator"})
+
+
+class Privatizer:
+    """Privatises documents, one at each call; :func:`privatize` describes the arguments.
+
+    Example:
+        >>> from dpfusion_core.tagging import PhraseTagger
+        >>> privatizer = Privatizer("redact", tagger=PhraseTagger(["Ann"]))
+        >>> texts, report = privatizer(["Ann is ill.", "Call Ann."])
+        >>> texts, report.spans
+        (['____ is ill.', 'Call ____.'], {'PRIVATE': 2})
+    """
+
+    def __init__(
+        self,
+        level: Level = "redact",
+        *,
+        tagger: Tagger | Narrowing | None = None,
+        engine: FusionEngine | str | None = None,
+        placeholder: str | Placeholder | None = None,
+        max_tokens: int | None = None,
+        chunk: int = 1500,
+        instruction: str = INSTRUCTION,
+        **options: Any,
+    ) -> None:
+        _check_options(level, options)
+        if isinstance(engine, str):
+            engine = FusionEngine.from_pretrained(engine)
+        if tagger is None:
+            tagger = None if engine is None else engine.narrowing
+        if tagger is None:
+            raise PrivacyParameterError(
+                "Say what finds the private phrases: give tagger=, for example tagger=PresidioTagger()."
+            )
+        if placeholder is None:
+            placeholder = "____" if engine is None else engine.placeholder
+        self.level = level
+        self._narrowing = tagger if isinstance(tagger, Narrowing) else Narrowing(tagger)
+        self._placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
+        self._chunk = _validate.count(chunk, "chunk", minimum=50)
+        self._budget = cast(GenerationOptions, {k: v for k, v in options.items() if k in _BUDGET})
+        self._has_ledger = engine is not None and engine.ledger is not None
+        self._rewriter = None
+        if level != "redact":
+            if engine is None:
+                raise PrivacyParameterError(
+                    f"Level {level!r} needs a model: give engine=, for example engine='dpfusion-tiny'."
+                )
+            limit = None if max_tokens is None else _validate.count(max_tokens, "max_tokens")
+            sampling = {k: v for k, v in options.items() if k not in _BUDGET}
+            self._rewriter = Rewriter(engine, self._placeholder, instruction, limit, sampling)
+
+    def __call__(
+        self, parts: Sequence[str], unit: str | None = None, stop: threading.Event | None = None
+    ) -> tuple[list[str], DocumentReport]:
+        """Privatise one document.
+
+        Args:
+            parts: Its text, or several texts that belong together, as the columns of a row.
+            unit: Its privacy unit. Units of labels and entities get this name as a prefix.
+            stop: Ends the work before the next chunk once it is set.
+
+        Returns:
+            The parts, privatised, and the report.
+
+        Raises:
+            PrivacyParameterError: If an option is missing, out of range or contradictory.
+            ViewError: If a text is unreadable, or a chunk does not fit the model.
+            TaggerError: If the tagger fails and its narrowing says to raise.
+            BudgetExhaustedError: If a unit's budget does not suffice; then nothing is generated.
+            LedgerError: If the ledger cannot be reached or written; then nothing is generated.
+            BackendError: If the model fails.
+        """
+        started = time.perf_counter()
+        if unit is None and self.level == "dp" and self._has_ledger:
+            raise PrivacyParameterError(
+                "The ledger keeps an account for each document: name the document (names=)."
+            )
+        # A blank part tells nothing but that it is blank, and no tagger finds anything in it.
+        messages = [
+            Message("user", part, is_private=True, unit=unit)
+            if not isinstance(part, str) or part.strip()
+            else Message("user", part)
+            for part in parts
+        ]
+        narrowed, whole = self._narrowing(messages)
+        documents = [message.segments for message in narrowed]
+        guarantee, chunk_count = None, 0
+        if self._rewriter is None:
+            texts = [redact(segments, self._placeholder) for segments in documents]
+        else:
+            cuts = [cut(segments, self._chunk, self._placeholder) for segments in documents]
+            chunks = [chunk for part in cuts for chunk in part]
+            chunk_count = len(chunks)
+            stop = stop or threading.Event()
+            if self.level == "paraphrase":
+                written = self._rewriter.paraphrase(chunks, stop)
+            else:
+                written, guarantee = self._rewriter.fuse(chunks, self._budget, stop)
+            pieces = iter(written)
+            texts = ["".join(next(pieces) for _ in part) for part in cuts]
+        labels = Counter(s.label or DEFAULT_LABEL for part in documents for s in part if s.is_private)
+        tagging: Tagging = "whole message" if whole else "phrases"
+        if guarantee is not None and guarantee.units:
+            guarantee = replace(guarantee, tagging=tagging)
+        seconds = time.perf_counter() - started
+        return texts, DocumentReport(self.level, dict(labels), tagging, guarantee, chunk_count, seconds)
+
+
+@overload
+def privatize(documents: str, level: Level = "redact", **arguments: Any) -> PrivatizedDocument: ...
+@overload
+def privatize(
+    documents: Iterable[str], level: Level = "redact", **arguments: Any
+) -> list[PrivatizedDocument]: ...
+def privatize(
+    documents: str | Iterable[str],
+    level: Level = "redact",
+    *,
+    tagger: Tagger | Narrowing | None = None,
+    engine: FusionEngine | str | None = None,
+    names: str | Sequence[str] | None = None,
+    placeholder: str | Placeholder | None = None,
+    max_tokens: int | None = None,
+    chunk: int = 1500,
+    instruction: str = INSTRUCTION,
+    progress: bool = False,
+    **options: Any,
+) -> PrivatizedDocument | list[PrivatizedDocument]:
+    """Privatise a document, or several, at one of three levels.
+
+    - ``"redact"`` replaces what the tagger finds by the placeholder. It hides these phrases, and nothing
+      that it did not find: the rest stands there word for word, and may identify people by itself.
+    - ``"paraphrase"`` lets a model rewrite the redacted text. No private text reaches the model, so no
+      budget is spent. It also hides how things were worded, to a degree that nobody has proven; it does
+      not hide what the redacted text tells.
+    - ``"dp"`` lets a model rewrite the text with DP-Fusion. The output is as close to the paraphrase of the
+      redacted text as epsilon says, so it can be of more use; the report has the guarantee, which is for
+      the whole document, however many chunks it was read in. What the tagger did not find is not
+      protected by it.
+
+    Args:
+        documents: A text, or several.
+        level: The level.
+        tagger: Finds the private phrases; a tagger, or a :class:`~dpfusion_core.tagging.Narrowing` that
+            says how what it finds is grouped and what happens if it fails. Default: the engine's.
+        engine: The model of the levels ``"paraphrase"`` and ``"dp"``; an engine, or the name or path of
+            a model. Its ledger is charged once for each document.
+        names: Privacy unit of each document, by which a ledger keeps its account.
+        placeholder: What stands in the place of private text; the engine's, or ``____``.
+        max_tokens: Largest number of tokens that a document is rewritten in, all chunks together; at
+            level ``"dp"`` epsilon is spread over them. By default somewhat more than it has redacted.
+        chunk: Number of characters after which a chunk ends with the sentence. A model reads one at a time.
+        instruction: What the model is told to do; public.
+        progress: Whether to show a progress bar on standard error.
+        **options: ``epsilon`` and ``delta`` of each document, or ``alpha`` and ``beta``, and how tokens are
+            sampled: see :class:`~dpfusion_core.GenerationOptions`.
+
+    Returns:
+        The document with its report; a list for several documents.
+
+    Raises:
+        PrivacyParameterError: If an argument is missing, out of range or contradictory.
+        ViewError: If a text is unreadable, or a chunk does not fit the model.
+        TaggerError: If the tagger fails and its narrowing says to raise.
+        BudgetExhaustedError: If a document's budget in the ledger does not suffice.
+        LedgerError: If the ledger cannot be reached or written.
+        BackendError: If the model fails or cannot be loaded.
+
+    Example:
+        >>> from dpfusion_core.tagging import PhraseTagger
+        >>> tagger = PhraseTagger({"Ann": "PERSON", "Oslo": "PLACE"})
+        >>> document = privatize("Ann lives in Oslo.", tagger=tagger)
+        >>> document.text, document.report.spans
+        ('____ lives in ____.', {'PERSON': 1, 'PLACE': 1})
+        >>> document = privatize(
+        ...     "Ann lives in Oslo.", "dp", tagger=tagger, engine="dpfusion-tiny", epsilon=8.0, max_tokens=20
+        ... )
+        >>> round(document.report.guarantee.epsilon, 6)
+        8.0
+    """
+    privatizer = Privatizer(
+        level,
+        tagger=tagger,
+        engine=engine,
+        placeholder=placeholder,
+        max_tokens=max_tokens,
+        chunk=chunk,
+        instruction=instruction,
+        **options,
+    )
+    texts = [documents] if isinstance(documents, str) else list(documents)
+    units = _units(names, len(texts))
+    done = []
+    for text, unit in _shown(list(zip(texts, units, strict=True)), progress):
+        (written,), report = privatizer([text], unit)
+        done.append(PrivatizedDocument(written, report))
+    return done[0] if isinstance(documents, str) else done
+
+
+@overload
+async def aprivatize(documents: str, level: Level = "redact", **arguments: Any) -> PrivatizedDocument: ...
+@overload
+async def aprivatize(
+    documents: Iterable[str], level: Level = "redact", **arguments: Any
+) -> list[PrivatizedDocument]: ...
+async def aprivatize(
+    documents: str | Iterable[str],
+    level: Level = "redact",
+    *,
+    names: str | Sequence[str] | None = None,
+    **arguments: Any,
+) -> PrivatizedDocument | list[PrivatizedDocument]:
+    """Privatise documents without blocking the event loop; see :func:`privatize`.
+
+    If it is cancelled, the work ends with the chunk in progress. What was charged for the document in
+    progress and not used is given back.
+    """
+    arguments.pop("progress", None)
+    privatizer = await asyncio.to_thread(Privatizer, level, **arguments)
+    texts = [documents] if isinstance(documents, str) else list(documents)
+    stop = threading.Event()
+    done = []
+    try:
+        for text, unit in zip(texts, _units(names, len(texts)), strict=True):
+            (written,), report = await asyncio.to_thread(privatizer, [text], unit, stop)
+            done.append(PrivatizedDocument(written, report))
+    finally:
+        stop.set()
+    return done[0] if isinstance(documents, str) else done
+
+
+def _check_options(level: Level, options: dict[str, Any]) -> None:
+    if level not in get_args(Level):
+        raise PrivacyParameterError(f"Expected level 'redact', 'paraphrase' or 'dp', got {level!r}.")
+    for name in options:
+        if name not in GenerationOptions.__annotations__:
+            raise PrivacyParameterError(f"Unknown option {name!r}.")
+        if name in _NOT_FOR_DOCUMENTS:
+            raise PrivacyParameterError(
+                f"{name} is not for documents: their length is max_tokens, and they are charged with fixed "
+                "accounting, as a whole or not at all."
+            )
+    budget = sorted(name for name in _BUDGET & set(options) if options[name] is not None)
+    if level != "dp" and budget:
+        raise PrivacyParameterError(
+            f"Level {level!r} is not differentially private and spends no budget: leave out "
+            f"{', '.join(budget)}, or choose level 'dp'."
+        )
+    if level == "dp" and not {"epsilon", "alpha", "beta"} & set(budget):
+        raise PrivacyParameterError(
+            "Level 'dp' needs a budget for each document, for example epsilon=8.0, delta=1e-5."
+        )
+
+
+def _units(names: str | Sequence[str] | None, count: int) -> list[str | None]:
+    units: list[str | None] = (
+        [None] * count if names is None else [names] if isinstance(names, str) else [*names]
+    )
+    if len(units) != count:
+        raise PrivacyParameterError(f"Expected a name for each of {count} documents, got {len(units)}.")
+    return units
+
+
+def _shown(items: list[tuple[str, str | None]], progress: bool) -> Iterable[tuple[str, str | None]]:
+    if not progress:
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, "Privatising", console=Console(stderr=True))
