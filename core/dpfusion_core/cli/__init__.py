@@ -1,4 +1,4 @@
-"""The command line: ``dpfusion demo``, ``calibrate``, ``epsilon``, ``ledger``, ``doctor``."""
+"""The command line: ``dpfusion demo``, ``privatize``, ``tag``, ``calibrate``, ``epsilon``, ``ledger``, ``doctor``."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from dpfusion_core import __version__
+from dpfusion_core.cli import documents
 from dpfusion_core.cli.ledger import ledger_app
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.privacy import Accounting, Neighbours
@@ -25,6 +26,8 @@ def _show_version(wanted: bool) -> None:
 
 
 app.add_typer(ledger_app, name="ledger")
+app.command()(documents.privatize)
+app.command()(documents.tag)
 
 
 @app.callback()
