@@ -14,6 +14,7 @@ can tell about each privacy unit.
 """
 
 from dpfusion_core.backends import Backend, ScriptedBackend, Session, TransformersBackend
+from dpfusion_core.documents import DocumentReport, PrivatizedDocument, aprivatize, privatize
 from dpfusion_core.dpfusion import DPFusion, DPFusionResult, generate_dp_text
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import (
@@ -37,7 +38,6 @@ from dpfusion_core.privacy import (
     compute_dp_epsilon,
     compute_epsilon_single_group,
 )
-from dpfusion_core.privatize import DocumentReport, PrivatizedDocument, aprivatize, privatize
 from dpfusion_core.tagging import (
     CachedTagger,
     ConstitutionTagger,

@@ -30,7 +30,7 @@ FLOORS = {
     "constraints": 2,
     "engine": 4,
     "dpfusion": 5,
-    "privatize": 5,
+    "documents": 5,
     "audit": 5,
     "cli": 6,
 }

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dpfusion_core.documents.chunks import Level
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.privacy import Neighbours, PrivacyBudget
-from dpfusion_core.privatize.documents import Level
 from dpfusion_core.tagging import (
     CONSTITUTIONS,
     ConstitutionTagger,
@@ -45,8 +45,8 @@ _COLOURS = (
     "white on blue",
 )
 _TAGGERS = (
-    "What finds the private phrases; give it several times to unite what they find. presidio: patterns (presidio:LANGUAGE). "
-    "phrases:FILE: one phrase per line. tokens:MODEL: a token-classification model. constitution:NAME: the "
+    "What finds the private phrases; give it several times to unite what they find. presidio or presidio:LANGUAGE: "
+    "patterns. phrases:FILE: one phrase per line. tokens:MODEL: a token-classification model. constitution:NAME: the "
     "model of --tagger-model under LEGAL, HEALTH, FINANCE, or the text of a file. document-privacy:NAME: the "
     "web service, which gets the documents."
 )
@@ -107,9 +107,9 @@ def privatize(
 
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
-    from dpfusion_core.privatize.folder import privatize_folder
-    from dpfusion_core.privatize.formats import Columns
-    from dpfusion_core.privatize.levels import Privatizer
+    from dpfusion_core.documents.folder import privatize_folder
+    from dpfusion_core.documents.formats import Columns
+    from dpfusion_core.documents.levels import Privatizer
 
     if level == "dp" and epsilon is None:
         raise PrivacyParameterError("Level dp needs --epsilon, what a document may lose, for example 8.")

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any, cast, get_args, overload
 
 from dpfusion_core import _validate
+from dpfusion_core.documents.chunks import DocumentReport, Level, PrivatizedDocument, cut, redact
+from dpfusion_core.documents.rewriting import Rewriter
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.messages import Message
 from dpfusion_core.privacy.accounting import Tagging
-from dpfusion_core.privatize.documents import DocumentReport, Level, PrivatizedDocument, cut, redact
-from dpfusion_core.privatize.rewriting import Rewriter
 from dpfusion_core.tagging import Narrowing, Tagger
 from dpfusion_core.tagging.spans import DEFAULT_LABEL
 from dpfusion_core.views import Placeholder, fixed_placeholder
@@ -102,11 +102,11 @@ class Privatizer:
             raise PrivacyParameterError(
                 "The ledger keeps an account for each document: name the document (names=)."
             )
+        if not all(isinstance(part, str) for part in parts):
+            raise ViewError("Expected a document to be a text.")
         # A blank part tells nothing but that it is blank, and no tagger finds anything in it.
         messages = [
-            Message("user", part, is_private=True, unit=unit)
-            if not isinstance(part, str) or part.strip()
-            else Message("user", part)
+            Message("user", part, is_private=True, unit=unit) if part.strip() else Message("user", part)
             for part in parts
         ]
         narrowed, whole = self._narrowing(messages)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpfusion_core.documents.formats import TABLES, TEXTS, Columns, Content, Document, read, write
+from dpfusion_core.documents.journal import Entry, Journal
+from dpfusion_core.documents.levels import Privatizer
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
-from dpfusion_core.privatize.formats import TABLES, TEXTS, Columns, Content, Document, read, write
-from dpfusion_core.privatize.journal import Entry, Journal
-from dpfusion_core.privatize.levels import Privatizer
 
 REPORT = "report.jsonl"
 
