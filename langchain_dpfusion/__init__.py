@@ -1,3 +1,5 @@
 """dpfusion for LangChain: a thin translator between LangChain's interfaces and :mod:`dpfusion_core`."""
 
-__all__: list[str] = []
+from langchain_dpfusion.chat_models import ChatDPFusion
+
+__all__ = ["ChatDPFusion"]

@@ -1,0 +1,78 @@
+"""One call of a chat model: what it asks of the engine, and within which time."""
+
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.outputs import ChatResult
+
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import BackendError
+from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult
+from dpfusion_core.messages import Message
+from langchain_dpfusion.replies import to_result
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call asks of the engine."""
+
+    engine: FusionEngine
+    messages: list[Message] = field(repr=False)
+    options: GenerationOptions
+    model_name: str
+    timeout: float | None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def tools(self) -> Sequence[Any]:
+        """The tools whose calls are looked for in the answer."""
+        return () if self.options.get("tool_choice") == "none" else self.options.get("tools") or ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the call has taken longer than it may."""
+        return self.timeout is not None and time.monotonic() - self.started > self.timeout
+
+    def stream(self) -> Generator[Chunk, None, None]:
+        """Yield the engine's chunks.
+
+        Raises:
+            BackendError: If the answer is not finished in time.
+        """
+        with closing(self.engine.stream(self.messages, **self.options)) as chunks:
+            for chunk in chunks:
+                yield chunk
+                if chunk.finish_reason is None and self.is_late:
+                    raise self._too_late()
+
+    async def astream(self) -> AsyncGenerator[Chunk, None]:
+        """Yield the engine's chunks; cancelling ends the generation and frees the model's memory."""
+        async with aclosing(self.engine.astream(self.messages, **self.options)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+                if chunk.finish_reason is None and self.is_late:
+                    raise self._too_late()
+
+    def result(self, result: GenerationResult) -> ChatResult:
+        """Return an answer as LangChain's result."""
+        return to_result(result, self.model_name, self.tools)
+
+    def _too_late(self) -> BackendError:
+        return BackendError(f"The answer was not finished within timeout={self.timeout:g} seconds.")
+
+
+def collect(chunks: Sequence[Chunk]) -> GenerationResult:
+    """Join the chunks of a finished stream."""
+    last = chunks[-1]
+    if last.finish_reason is None or last.guarantee is None:
+        raise BackendError("The model's answer broke off.")
+    return GenerationResult(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        finish_reason=last.finish_reason,
+        prompt_tokens=last.prompt_tokens or 0,
+        guarantee=last.guarantee,
+    )

@@ -1,0 +1,469 @@
+"""``ChatDPFusion``: a LangChain chat model whose answers are private for what is marked as private."""
+
+import asyncio
+import secrets
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.prompt_values import ChatPromptValue, PromptValue
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils import secret_from_env
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+
+from dpfusion_core import __version__
+from dpfusion_core.backends import TransformersBackend
+from dpfusion_core.backends.shared import shared_backend
+from dpfusion_core.charging import make_plan
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.messages import Segment
+from dpfusion_core.tool_calling import supports_tools
+from dpfusion_core.views import build_views
+from langchain_dpfusion.calls import Call, collect
+from langchain_dpfusion.messages import DefaultPrivate
+from langchain_dpfusion.options import PRIVACY, SAMPLING, check_call, engine_options, openai_tools
+from langchain_dpfusion.replies import PROVIDER, ReplyStream
+from langchain_dpfusion.sealing import PLACEHOLDER, seal, unseal, with_digests
+
+# What other chat models are given and a local one has no use for.
+_FOREIGN = frozenset({"api_key", "base_url"})
+
+
+class ChatDPFusion(BaseChatModel):
+    """A chat model that bounds what its answers tell about the private parts of the conversation.
+
+    Private is what carries ``is_private``: a message by ``additional_kwargs={"is_private": True}``, a
+    part of one by ``extras={"is_private": True, "unit": ...}`` of its content block, and tool results
+    unless ``default_private`` says otherwise. Everything else is used as in any other chat model.
+
+    Construction is cheap. The weights are loaded when they are first needed, and once for all
+    instances that name the same model.
+
+    Args:
+        model: Name on the hub, folder, ``"dpfusion-tiny"`` (embedded), or a ready ``transformers`` model.
+        tokenizer: With a ready model: its tokenizer.
+        engine: A ready :class:`~dpfusion_core.FusionEngine` in the place of a model.
+        temperature: Above 0 for calls with private text.
+        max_tokens: Largest number of tokens of an answer; the guarantee is for this many.
+        top_k: Keep the k tokens that are most probable given the public view.
+        top_p: Keep the smallest set of those with this mass.
+        min_p: Keep those with at least this share of the largest probability.
+        stop: Strings that end an answer.
+        timeout: Seconds that an answer may take.
+        max_retries: How many times more an answer is tried if the model fails.
+        seed: Makes answers reproducible, and **not private** to whoever knows it.
+        device: Where the model runs.
+        dtype: Of the weights.
+        device_map: For models over several devices.
+        model_kwargs: Further arguments of ``from_pretrained``.
+        epsilon: What an answer may lose of each privacy unit at most, in nats.
+        delta: Probability for epsilon.
+        alpha: Rényi order; with ``beta``, in the place of epsilon.
+        beta: Each token may diverge by ``alpha * beta`` nats.
+        order: With epsilon: the Rényi order.
+        responses: With epsilon: how many answers it should last for.
+        accounting: ``"fixed"`` or ``"adaptive"``.
+        neighbours: ``"zero-out"`` or ``"replace"``.
+        on_exhausted: With a ledger: ``"raise"`` or ``"zero-out"``.
+        ledger: Keeps what each unit has lost over all answers.
+        tagger: Narrows private messages to private phrases.
+        placeholder: What stands in the place of private text in the public view.
+        default_private: Which messages without any flag are private: ``"human"``, ``"tool"``
+            (default), ``"all"`` (all but system messages and the model's own answers), or None.
+        trace_private: Whether callbacks and tracers may see private text.
+        cache_key: Secret of the digests that stand for private text in the key of LangChain's LLM
+            cache, from ``DPFUSION_CACHE_KEY``; without it, one that lives as long as the process.
+
+    Raises:
+        PrivacyParameterError: If an argument is unknown, out of range or contradictory.
+
+    Example:
+        >>> from langchain_core.messages import HumanMessage
+        >>> llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=20)
+        >>> answer = llm.invoke(
+        ...     [
+        ...         HumanMessage("The patient lives in Oslo.", additional_kwargs={"is_private": True}),
+        ...         HumanMessage("Where does the patient live?"),
+        ...     ]
+        ... )
+        >>> round(answer.response_metadata["dp_fusion"]["epsilon"], 3)
+        8.0
+    """
+
+    model: Any = None
+    tokenizer: Any = Field(default=None, exclude=True)
+    engine: Any = Field(default=None, exclude=True)
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    stop: list[str] | None = None
+    timeout: float | None = None
+    max_retries: int = Field(default=0, ge=0)
+    seed: int | None = None
+    device: Any = None
+    dtype: Any = "auto"
+    device_map: Any = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    epsilon: float | None = None
+    delta: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    order: float | None = None
+    responses: int | None = None
+    accounting: Literal["fixed", "adaptive"] | None = None
+    neighbours: Literal["zero-out", "replace"] | None = None
+    on_exhausted: Literal["raise", "zero-out"] | None = None
+    ledger: PrivacyLedger | None = Field(default=None, exclude=True)
+    tagger: Any = Field(default=None, exclude=True)
+    placeholder: Any = PLACEHOLDER
+    default_private: DefaultPrivate = "tool"
+    trace_private: bool = False
+    streaming: bool = False
+    cache_key: SecretStr | None = Field(
+        default_factory=secret_from_env("DPFUSION_CACHE_KEY", default=None), exclude=True, repr=False
+    )
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    _engines: dict[str, FusionEngine] = PrivateAttr(default_factory=dict)
+    _instance: str = PrivateAttr(default_factory=lambda: secrets.token_hex(8))
+    _has_warned: bool = PrivateAttr(default=False)
+
+    if not TYPE_CHECKING:  # checkers take the fields as the arguments
+
+        def __init__(self, **fields: Any) -> None:
+            unknown = sorted(fields.keys() - type(self).model_fields.keys() - _FOREIGN)
+            if unknown:
+                raise PrivacyParameterError(f"Unknown argument {unknown[0]!r} of {type(self).__name__}.")
+            problem = None
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+                where = ".".join(map(str, first["loc"])) or type(self).__name__
+                problem = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+            if problem:  # outside of the block: the foreign error has the arguments
+                raise PrivacyParameterError(problem)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChatDPFusion":
+        sources = [self.model is not None, self.engine is not None]
+        if sum(sources) != 1:
+            raise PrivacyParameterError("Give a model or an engine: ChatDPFusion(model='dpfusion-tiny').")
+        if self.engine is not None and not isinstance(self.engine, FusionEngine):
+            raise PrivacyParameterError("Expected engine to be a FusionEngine.")
+        if self.engine is not None and (self.ledger or self.tagger or self.placeholder != PLACEHOLDER):
+            raise PrivacyParameterError("A ready engine has its own ledger, tagger and placeholder.")
+        if (self.tokenizer is None) != (self.model is None or isinstance(self.model, str)):
+            raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
+        if self.timeout is not None and not self.timeout > 0:
+            raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
+        options = engine_options(self.__dict__, {}, None)
+        make_plan(options, (), options.get("max_new_tokens", 256), None)  # the engine's own checks
+        return self
+
+    @model_validator(mode="after")
+    def _set_dpfusion_version(self) -> "ChatDPFusion":
+        self._add_version("langchain-dpfusion", __version__)
+        return self
+
+    def __repr_args__(self) -> Any:
+        """Show what identifies the model; never an object that may hold text."""
+        yield from ((key, value) for key, value in self._identifying_params.items() if value is not None)
+
+    def __getstate__(self) -> Any:
+        """Pickle what can be built again from names and numbers; weights and keys stay here."""
+        parts = {
+            "engine": self.engine,
+            "tokenizer": self.tokenizer,
+            "ledger": self.ledger,
+            "tagger": self.tagger,
+        }
+        ready = [name for name, value in parts.items() if value is not None]
+        if ready or callable(self.placeholder):
+            raise UnsupportedError(
+                f"A ChatDPFusion with a ready {ready[0] if ready else 'placeholder'} cannot be pickled: it may "
+                "hold private text. Build it where it is needed."
+            )
+        state = super().__getstate__()
+        state["__dict__"] = {**state["__dict__"], "cache_key": None}
+        state["__pydantic_private__"] = {**state["__pydantic_private__"], "_engines": {}}
+        return state
+
+    # --- What the model is ---
+
+    @property
+    def _llm_type(self) -> str:
+        return "dpfusion-chat"
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        if isinstance(self.model, str):
+            return self.model
+        if self.engine is not None:
+            return str(self.engine.backend.fingerprint).split(",")[0]
+        return getattr(getattr(self.model, "config", None), "_name_or_path", "") or type(self.model).__name__
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        named = {name: getattr(self, name) for name in (*PRIVACY, *SAMPLING, "max_tokens", "stop")}
+        return {
+            "model": self.model_name,
+            **named,
+            "placeholder": self.placeholder if isinstance(self.placeholder, str) else "custom",
+            "default_private": self.default_private,
+            "tagger": None if self.tagger is None else type(self.tagger).__name__,
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = LangSmithParams(
+            ls_provider=PROVIDER, ls_model_type="chat", ls_model_name=kwargs.get("model") or self.model_name
+        )
+        temperature, max_tokens = kwargs.get("temperature"), kwargs.get("max_tokens")
+        temperature = self.temperature if temperature is None else temperature
+        max_tokens = self.max_tokens if max_tokens is None else max_tokens
+        if temperature is not None:
+            params["ls_temperature"] = temperature
+        if max_tokens is not None:
+            params["ls_max_tokens"] = max_tokens
+        if stop or self.stop:
+            params["ls_stop"] = stop or self.stop or []
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        profile = ModelProfile(text_inputs=True, text_outputs=True, structured_output=True)
+        if self.engine is not None:
+            profile["tool_calling"] = supports_tools(self.engine.backend.tokenizer)
+            if self.engine.backend.context_length is not None:
+                profile["max_input_tokens"] = self.engine.backend.context_length
+        return profile
+
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        check_call(kwargs)  # here, because callbacks are told next
+        return super()._get_invocation_params(stop=stop, **kwargs)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text, without special tokens."""
+        encoded = self._engine_for(None).backend.tokenizer(text, add_special_tokens=False)
+        return [int(token) for token in encoded["input_ids"]]
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Count the tokens of a conversation as the model reads it, with its template and all private text.
+
+        The count depends on private text: it is for the application, not for the readers of answers.
+        """
+        revealed = [
+            replace(message, content=[Segment(s.text) for s in message.segments], is_private=False, unit=None)
+            for message in unseal(messages, self.default_private)
+        ]
+        engine = self._engine_for(None)
+        schemas = openai_tools(tools or [])
+        return len(build_views(revealed, engine.backend.tokenizer, engine.placeholder, schemas).public)
+
+    # --- Sealing: callbacks, tracers and caches see placeholders ---
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        return ChatPromptValue(messages=self._sealed(super()._convert_input(model_input).to_messages()))
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer conversations; see :meth:`invoke`."""
+        return super().generate([self._sealed(each) for each in messages], stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Answer conversations; see :meth:`ainvoke`."""
+        return await super().agenerate([self._sealed(each) for each in messages], stop, callbacks, **kwargs)
+
+    def _generate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        return super()._generate_with_cache(self._digested(messages), *args, **kwargs)
+
+    async def _agenerate_with_cache(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> ChatResult:
+        return await super()._agenerate_with_cache(self._digested(messages), *args, **kwargs)
+
+    def _sealed(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        if self.trace_private:
+            return list(messages)
+        return seal(messages, self.default_private, self._shown_placeholder)
+
+    def _digested(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        key = None if self.cache_key is None else self.cache_key.get_secret_value().encode()
+        # What has no name that tells it apart: answers that depend on it stay with this instance.
+        opaque = [value for value in (self.engine, self.tagger) if value is not None]
+        opaque += [self.placeholder] if callable(self.placeholder) else []
+        settings = repr((self._instance, [id(value) for value in opaque])) if opaque else ""
+        return with_digests(seal(messages, self.default_private, self._shown_placeholder), key, settings)
+
+    @property
+    def _shown_placeholder(self) -> str:
+        return self.placeholder if isinstance(self.placeholder, str) else PLACEHOLDER
+
+    # --- Generation ---
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._call(messages, stop, kwargs)
+        attempts = self.max_retries
+        while True:
+            try:
+                return call.result(collect(list(call.stream())))
+            except BackendError:
+                attempts -= 1
+                if attempts < 0 or call.is_late:
+                    raise
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = await asyncio.to_thread(self._call, messages, stop, kwargs)
+        attempts = self.max_retries
+        while True:
+            try:
+                async with aclosing(call.astream()) as chunks:
+                    return call.result(collect([chunk async for chunk in chunks]))
+            except BackendError:
+                attempts -= 1
+                if attempts < 0 or call.is_late:
+                    raise
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = self._call(messages, stop, kwargs)
+        replies = ReplyStream(call.model_name, call.tools)
+        with closing(call.stream()) as chunks:
+            for chunk in chunks:
+                shown = replies.push(chunk)
+                if shown is not None:
+                    yield shown
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call = await asyncio.to_thread(self._call, messages, stop, kwargs)
+        replies = ReplyStream(call.model_name, call.tools)
+        async with aclosing(call.astream()) as chunks:
+            async for chunk in chunks:
+                shown = replies.push(chunk)
+                if shown is not None:
+                    yield shown
+
+    def _call(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> Call:
+        check_call(kwargs)
+        conversation = unseal(messages, self.default_private)
+        options = engine_options(self.__dict__, kwargs, stop)
+        engine = self._engine_for(kwargs.get("model"))
+        if not any(message.units for message in conversation):
+            self._warn_once()
+        timeout = self.timeout if kwargs.get("timeout") is None else kwargs["timeout"]
+        return Call(engine, conversation, options, kwargs.get("model") or self.model_name, timeout)
+
+    def _warn_once(self) -> None:
+        """Say once that a conversation had nothing private, unless the caller has chosen what is private."""
+        chosen = "default_private" in self.model_fields_set and self.default_private is not None
+        if chosen or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            "Nothing in this conversation is marked as private: it is answered without protection and at no "
+            "cost. Mark what is private with additional_kwargs={'is_private': True}, or say "
+            "ChatDPFusion(default_private='human').",
+            stacklevel=2,
+        )
+
+    def _engine_for(self, name: str | None) -> FusionEngine:
+        if self.engine is not None or not isinstance(self.model, str):
+            if name is not None and name != self.model_name:
+                raise UnsupportedError("A chat model with a ready model cannot take another one for a call.")
+            if isinstance(self.engine, FusionEngine):
+                return self.engine
+        load = {
+            "device": self.device,
+            "dtype": self.dtype,
+            "device_map": self.device_map,
+            **self.model_kwargs,
+        }
+        name = name or self.model_name
+        parts = [
+            value if isinstance(value, str) else id(value)
+            for value in (self.placeholder, self.ledger, self.tagger)
+        ]
+        key = repr((name, sorted(load.items()), parts))
+        engine = self._engines.get(key)
+        if engine is None:
+            if isinstance(self.model, str):
+                backend = shared_backend(name, **load)
+            else:
+                backend = TransformersBackend(self.model, self.tokenizer)
+            engine = FusionEngine(
+                backend, placeholder=self.placeholder, ledger=self.ledger, tagger=self.tagger
+            )
+            engine = self._engines.setdefault(key, engine)
+        return engine
+
+    # --- Tools and structured output ---
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return the model with tools that it may call.
+
+        Args:
+            tools: Functions, Pydantic classes, LangChain tools or OpenAI schemas; public.
+            tool_choice: ``"auto"`` (default), ``"any"``, ``"none"``, or the name of the tool to call.
+                ``"any"`` and a name constrain the answer to one call that obeys the tool's schema.
+            **kwargs: Further options of the calls, such as ``epsilon``.
+
+        Raises:
+            PrivacyParameterError: If a tool cannot be described by a JSON schema.
+        """
+        return self.bind(tools=openai_tools(tools), tool_choice=tool_choice, **kwargs)

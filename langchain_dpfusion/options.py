@@ -1,0 +1,162 @@
+"""From the options of a chat model and of one call to those of the engine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.generation import GenerationOptions
+from dpfusion_core.tool_calling import check_tools
+
+PRIVACY = (
+    "epsilon",
+    "delta",
+    "alpha",
+    "beta",
+    "order",
+    "responses",
+    "accounting",
+    "neighbours",
+    "on_exhausted",
+)
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
+
+_CALL = frozenset({*PRIVACY, *SAMPLING, "max_tokens", "model", "stop", "timeout"})
+_TOOLS = frozenset({"response_format", "tool_choice", "tools"})
+_LANGCHAIN = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
+# What other chat models take and a local one has no use for.
+_IGNORED = frozenset({"parallel_tool_calls", "strict"})
+
+_WORDS = frozenset({"accounting", "model", "neighbours", "on_exhausted"})
+_SETS = {"alpha": {"epsilon", "order", "responses"}, "epsilon": {"alpha", "beta"}}
+
+
+def check_call(kwargs: Mapping[str, Any]) -> None:
+    """Refuse options of a call that the model does not know: they could be private text.
+
+    Tracers and caches are shown a call's options as they are, so this comes first of all.
+
+    Raises:
+        PrivacyParameterError: If a name is unknown, or a number is none. Values are not quoted.
+    """
+    for name, value in kwargs.items():
+        if name not in _CALL | _TOOLS | _LANGCHAIN | _IGNORED:
+            raise PrivacyParameterError(
+                f"Unknown option {name!r} of a call. What the model should read goes into messages: options "
+                "are shown to callbacks and traces."
+            )
+        if value is None or name not in _CALL or name == "stop":
+            continue
+        wanted = str if name in _WORDS else (int, float)
+        if not isinstance(value, wanted):
+            kind = "a word" if name in _WORDS else "a number"
+            raise PrivacyParameterError(f"Expected {name} to be {kind}, not {type(value).__name__}.")
+
+
+def engine_options(
+    model: Mapping[str, Any], call: Mapping[str, Any], stop: Sequence[str] | None
+) -> GenerationOptions:
+    """Put together what the engine is asked for.
+
+    Args:
+        model: The chat model's fields by name; those that are None say nothing.
+        call: The options of the call, which come first.
+        stop: Stop strings of the call, which replace the model's; None leaves those.
+
+    Returns:
+        The engine's options. Saying ``epsilon`` in a call takes the place of the model's ``alpha`` and
+        ``beta``, and the other way round.
+
+    Raises:
+        PrivacyParameterError: If ``response_format`` or ``tool_choice`` is none that is known.
+    """
+    own = {name: model[name] for name in (*PRIVACY, *SAMPLING) if model.get(name) is not None}
+    said = {name: call[name] for name in (*PRIVACY, *SAMPLING) if call.get(name) is not None}
+    for name, replaced in _SETS.items():
+        if name in said or (name == "alpha" and "beta" in said):
+            own = {key: value for key, value in own.items() if key not in replaced}
+    options: dict[str, Any] = {**own, **said}
+    max_tokens = model.get("max_tokens") if call.get("max_tokens") is None else call["max_tokens"]
+    if max_tokens is not None:
+        options["max_new_tokens"] = max_tokens
+    stops = model.get("stop") if stop is None else stop
+    if stops:
+        options["stop"] = [stops] if isinstance(stops, str) else list(stops)
+    if call.get("tools"):
+        options["tools"] = list(call["tools"])
+        options["tool_choice"] = tool_choice(call.get("tool_choice"), call["tools"])
+    if call.get("response_format") is not None:
+        options["json_schema"] = json_schema(call["response_format"])
+    return GenerationOptions(**options)  # type: ignore[typeddict-item, no-any-return]  # the engine checks
+
+
+def openai_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the OpenAI schemas of tools in any form that LangChain knows.
+
+    Raises:
+        PrivacyParameterError: If a tool cannot be described by a JSON schema.
+    """
+    problem = None
+    try:
+        schemas = [convert_to_openai_tool(tool) for tool in tools]
+        check_tools(schemas)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        problem = f"A tool cannot be described by a JSON schema: {error}"
+    if problem:
+        raise PrivacyParameterError(problem)
+    return schemas
+
+
+def tool_choice(choice: Any, tools: Sequence[Any]) -> str:
+    """Return the engine's word for a choice of tools, in any form that chat models take.
+
+    Raises:
+        PrivacyParameterError: If it is of another form.
+
+    Example:
+        >>> tool_choice("required", []), tool_choice(None, []), tool_choice({"function": {"name": "f"}}, [])
+        ('any', 'auto', 'f')
+    """
+    if isinstance(choice, Mapping):
+        function = choice.get("function", choice)
+        choice = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(choice, str):
+            raise PrivacyParameterError("Expected tool_choice to name a tool: {'function': {'name': ...}}.")
+    if choice is None or choice is False:
+        return "auto"
+    if choice is True or choice == "required":
+        return "any"
+    if not isinstance(choice, str):
+        raise PrivacyParameterError("Expected tool_choice 'auto', 'any', 'none' or the name of a tool.")
+    return choice
+
+
+def json_schema(response_format: Any) -> Mapping[str, Any]:
+    """Return the JSON schema that a response format asks for.
+
+    Args:
+        response_format: A JSON schema, ``{"type": "json_object"}``, or ``{"type": "json_schema",
+            "json_schema": {"schema": ...}}``.
+
+    Raises:
+        PrivacyParameterError: If it is of another form.
+
+    Example:
+        >>> json_schema({"type": "json_object"})
+        {'type': 'object'}
+    """
+    if isinstance(response_format, Mapping):
+        kind = response_format.get("type")
+        if kind == "json_object":
+            return {"type": "object"}
+        if kind != "json_schema":
+            return response_format
+        inner = response_format.get("json_schema")
+        schema = inner.get("schema") if isinstance(inner, Mapping) else None
+        if isinstance(schema, Mapping):
+            return schema
+    raise PrivacyParameterError(
+        "Expected response_format to be a JSON schema, {'type': 'json_object'}, or {'type': 'json_schema', "
+        "'json_schema': {'schema': ...}}."
+    )

@@ -1,0 +1,123 @@
+"""From the engine's answers to LangChain's messages."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from dpfusion_core.generation import Chunk, FinishReason, GenerationResult
+from dpfusion_core.privacy import PrivacyGuarantee
+from dpfusion_core.tool_calling import CLOSE, OPEN, ParsedReply, parse_tool_calls
+from langchain_dpfusion.messages import GUARANTEE_KEY
+
+PROVIDER = "dpfusion"
+
+
+def to_result(result: GenerationResult, model_name: str, tools: Sequence[Any]) -> ChatResult:
+    """Return a whole answer as LangChain's result."""
+    reply = parse_tool_calls(result.text, tools)
+    message = AIMessage(
+        content=reply.content,
+        tool_calls=[{"name": c.name, "args": dict(c.arguments), "id": c.id} for c in reply.tool_calls],
+        invalid_tool_calls=[
+            {
+                "type": "invalid_tool_call",
+                "name": None,
+                "args": _invalid(bad.text),
+                "id": None,
+                "error": bad.error,
+            }
+            for bad in reply.invalid
+        ],
+        **_facts(result.finish_reason, result.guarantee, result.prompt_tokens, model_name, reply),
+    )
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class ReplyStream:
+    """Turns the engine's chunks into LangChain's, one for one.
+
+    Text is held back from where a call of a tool begins, or could begin; the calls come with the last
+    chunk, complete.
+
+    Args:
+        model_name: For the metadata of the last chunk.
+        tools: The tools that were offered.
+    """
+
+    def __init__(self, model_name: str, tools: Sequence[Any]) -> None:
+        self._model_name = model_name
+        self._tools = tools
+        self._text = ""
+        self._shown = 0
+
+    def push(self, chunk: Chunk) -> ChatGenerationChunk | None:
+        """Return what a chunk shows; None if that is nothing yet."""
+        self._text += chunk.text
+        if chunk.finish_reason is not None and chunk.guarantee is not None:
+            return self._last(chunk.finish_reason, chunk.guarantee, chunk.prompt_tokens or 0)
+        end = _visible(self._text) if self._tools else len(self._text)
+        text, self._shown = self._text[self._shown : end], max(self._shown, end)
+        return _chunk(AIMessageChunk(content=text)) if text else None
+
+    def _last(
+        self, finish: FinishReason, guarantee: PrivacyGuarantee, prompt_tokens: int
+    ) -> ChatGenerationChunk:
+        reply = parse_tool_calls(self._text, self._tools)
+        shown = self._text[: self._shown]
+        rest = reply.content.removeprefix(shown) if reply.content.startswith(shown) else ""
+        calls = [(call.name, json.dumps(dict(call.arguments)), call.id) for call in reply.tool_calls]
+        calls += [(None, _invalid(bad.text), None) for bad in reply.invalid]  # type: ignore[misc]
+        message = AIMessageChunk(
+            content=rest,
+            tool_call_chunks=[
+                {"type": "tool_call_chunk", "name": name, "args": arguments, "id": id_, "index": index}
+                for index, (name, arguments, id_) in enumerate(calls)
+            ],
+            chunk_position="last",
+            **_facts(finish, guarantee, prompt_tokens, self._model_name, reply),
+        )
+        return _chunk(message)
+
+
+def _facts(
+    finish: FinishReason, guarantee: PrivacyGuarantee, prompt_tokens: int, model_name: str, reply: ParsedReply
+) -> dict[str, Any]:
+    """Return what is said about an answer; none of it depends on private data."""
+    return {
+        "usage_metadata": {
+            "input_tokens": prompt_tokens,  # of the public view: the length of a private one is private
+            "output_tokens": guarantee.tokens,
+            "total_tokens": prompt_tokens + guarantee.tokens,
+        },
+        "response_metadata": {
+            "model_name": model_name,
+            "model_provider": PROVIDER,
+            "finish_reason": "tool_calls" if reply.tool_calls else finish,
+            GUARANTEE_KEY: guarantee.as_dict(),
+        },
+    }
+
+
+def _chunk(message: AIMessageChunk) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=message)
+
+
+def _invalid(text: str) -> str:
+    """Return the text of a broken call in its tags: never taken for arguments when chunks are merged."""
+    return f"{OPEN}{text}{CLOSE}"
+
+
+def _visible(text: str) -> int:
+    """Return how much of a growing reply is certain not to belong to a call of a tool."""
+    if text.lstrip()[:1] in ("{", "[", ""):  # a call without tags is the whole reply
+        return 0
+    ends = [place for place in (text.find(OPEN), text.find("[TOOL_CALLS]")) if place >= 0]
+    ends += [
+        len(text) - size
+        for size in range(1, len(OPEN))
+        if text.endswith((OPEN[:size], "[TOOL_CALLS]"[:size]))
+    ]
+    return len(text[: min(ends, default=len(text))].rstrip())
