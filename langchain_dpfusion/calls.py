@@ -56,6 +56,15 @@ class Call:
                 if chunk.finish_reason is None and self.is_late:
                     raise self._too_late()
 
+    def run(self) -> GenerationResult:
+        """Return the engine's answer."""
+        return _collect(list(self.stream()))
+
+    async def arun(self) -> GenerationResult:
+        """Return the engine's answer without blocking the event loop."""
+        async with aclosing(self.astream()) as chunks:
+            return _collect([chunk async for chunk in chunks])
+
     def result(self, result: GenerationResult) -> ChatResult:
         """Return an answer as LangChain's result."""
         return to_result(result, self.model_name, self.tools)
@@ -64,7 +73,7 @@ class Call:
         return BackendError(f"The answer was not finished within timeout={self.timeout:g} seconds.")
 
 
-def collect(chunks: Sequence[Chunk]) -> GenerationResult:
+def _collect(chunks: Sequence[Chunk]) -> GenerationResult:
     """Join the chunks of a finished stream."""
     last = chunks[-1]
     if last.finish_reason is None or last.guarantee is None:

@@ -15,10 +15,11 @@ from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from langchain_core.utils import secret_from_env
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from dpfusion_core import __version__
 from dpfusion_core.backends import TransformersBackend
@@ -30,11 +31,21 @@ from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Segment
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.views import build_views
-from langchain_dpfusion.calls import Call, collect
+from langchain_dpfusion.batching import (
+    PARALLEL,
+    TaskMeeting,
+    ThreadMeeting,
+    aseat,
+    open_meeting,
+    seat,
+    take_seat,
+)
+from langchain_dpfusion.calls import Call
 from langchain_dpfusion.messages import DefaultPrivate
 from langchain_dpfusion.options import PRIVACY, SAMPLING, check_call, engine_options, openai_tools
 from langchain_dpfusion.replies import PROVIDER, ReplyStream
 from langchain_dpfusion.sealing import PLACEHOLDER, seal, unseal, with_digests
+from langchain_dpfusion.structured import Method, structured
 
 # What other chat models are given and a local one has no use for.
 _FOREIGN = frozenset({"api_key", "base_url"})
@@ -328,6 +339,60 @@ class ChatDPFusion(BaseChatModel):
 
     # --- Generation ---
 
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer a conversation."""
+        with seat(self):
+            return super().invoke(input, config, stop=stop, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Answer a conversation without blocking the event loop; cancelling frees the model's memory."""
+        async with aseat(self):
+            return await super().ainvoke(input, config, stop=stop, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer conversations together, with one forward pass per token for up to ``max_concurrency``."""
+        answers: list[AIMessage] = []
+        for part, configs in _parts(inputs, config):
+            with open_meeting(ThreadMeeting(self, len(part))):
+                answers += super().batch(part, configs, return_exceptions=return_exceptions, **kwargs)
+        return answers
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answer conversations together without blocking the event loop; see :meth:`batch`."""
+        answers: list[AIMessage] = []
+        for part, configs in _parts(inputs, config):
+            with open_meeting(TaskMeeting(self, len(part))):
+                answers += await super().abatch(part, configs, return_exceptions=return_exceptions, **kwargs)
+        return answers
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -336,14 +401,16 @@ class ChatDPFusion(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = self._call(messages, stop, kwargs)
-        attempts = self.max_retries
-        while True:
+        meeting = take_seat(self)
+        for attempt in range(self.max_retries + 1):
             try:
-                return call.result(collect(list(call.stream())))
+                if isinstance(meeting, ThreadMeeting) and attempt == 0 and call.timeout is None:
+                    return call.result(meeting.ask(call))
+                return call.result(call.run())
             except BackendError:
-                attempts -= 1
-                if attempts < 0 or call.is_late:
+                if attempt == self.max_retries or call.is_late:
                     raise
+        raise AssertionError("unreachable")
 
     async def _agenerate(
         self,
@@ -353,15 +420,16 @@ class ChatDPFusion(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call = await asyncio.to_thread(self._call, messages, stop, kwargs)
-        attempts = self.max_retries
-        while True:
+        meeting = take_seat(self)
+        for attempt in range(self.max_retries + 1):
             try:
-                async with aclosing(call.astream()) as chunks:
-                    return call.result(collect([chunk async for chunk in chunks]))
+                if isinstance(meeting, TaskMeeting) and attempt == 0 and call.timeout is None:
+                    return call.result(await meeting.ask(call))
+                return call.result(await call.arun())
             except BackendError:
-                attempts -= 1
-                if attempts < 0 or call.is_late:
+                if attempt == self.max_retries or call.is_late:
                     raise
+        raise AssertionError("unreachable")
 
     def _stream(
         self,
@@ -467,3 +535,41 @@ class ChatDPFusion(BaseChatModel):
             PrivacyParameterError: If a tool cannot be described by a JSON schema.
         """
         return self.bind(tools=openai_tools(tools), tool_choice=tool_choice, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Method = "function_calling",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return a model whose answers are objects of a schema.
+
+        The schema is enforced token by token, with a mask that depends on public data alone.
+
+        Args:
+            schema: Pydantic class, ``TypedDict``, JSON schema or OpenAI function schema; public.
+            method: ``"function_calling"`` (default) shows the schema to the model as a tool, which the
+                model's chat template must support. ``"json_schema"`` only enforces it: say in the prompt
+                what is wanted. ``"json_mode"`` enforces some JSON object.
+            include_raw: Whether to return a dict of ``raw``, ``parsed`` and ``parsing_error``.
+            strict: Has no effect: schemas are always enforced.
+            **kwargs: Further options of the calls, such as ``epsilon``.
+
+        Raises:
+            PrivacyParameterError: If the schema or the method is none.
+        """
+        return structured(self, schema, method, include_raw, kwargs)
+
+
+def _parts(
+    inputs: Sequence[LanguageModelInput], config: RunnableConfig | list[RunnableConfig] | None
+) -> Iterator[tuple[list[LanguageModelInput], list[RunnableConfig]]]:
+    """Cut inputs into those that are answered together; all of a part run at the same time."""
+    configs = get_config_list(config, len(inputs)) if inputs else []
+    size = max(1, (configs[0].get("max_concurrency") if configs else None) or PARALLEL)
+    for start in range(0, len(inputs), size):
+        part = list(inputs[start : start + size])
+        yield part, [{**each, "max_concurrency": len(part)} for each in configs[start : start + size]]
