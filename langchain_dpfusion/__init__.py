@@ -1,5 +1,37 @@
 """dpfusion for LangChain: a thin translator between LangChain's interfaces and :mod:`dpfusion_core`."""
 
-from langchain_dpfusion.chat_models import ChatDPFusion
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ChatDPFusion"]
+try:
+    import langchain_core  # noqa: F401
+except ImportError as error:
+    raise ImportError("langchain_dpfusion needs LangChain: pip install 'dpfusion[langchain]'") from error
+
+from langchain_dpfusion.chat_models import ChatDPFusion
+from langchain_dpfusion.documents import PrivateDocumentFormatter, private_template
+from langchain_dpfusion.messages import mark_private, private_block
+from langchain_dpfusion.tools import create_private_retriever_tool
+
+if TYPE_CHECKING:
+    from langchain_dpfusion.middleware import DPFusionMiddleware
+
+__all__ = [
+    "ChatDPFusion",
+    "DPFusionMiddleware",
+    "PrivateDocumentFormatter",
+    "create_private_retriever_tool",
+    "mark_private",
+    "private_block",
+    "private_template",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs ``langchain`` beside ``langchain-core`` when it is first used."""
+    if name != "DPFusionMiddleware":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from langchain_dpfusion.middleware import DPFusionMiddleware
+    except ImportError as error:
+        raise ImportError("DPFusionMiddleware needs agents: pip install 'dpfusion[agents]'") from error
+    return DPFusionMiddleware

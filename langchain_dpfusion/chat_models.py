@@ -292,6 +292,16 @@ class ChatDPFusion(BaseChatModel):
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         return ChatPromptValue(messages=self._sealed(super()._convert_input(model_input).to_messages()))
 
+    if not TYPE_CHECKING:  # checkers take the overloads of the base class
+
+        def stream_events(self, input, config=None, **kwargs):
+            """Yield events; their input is sealed."""
+            return super().stream_events(self._convert_input(input), config, **kwargs)
+
+        def astream_events(self, input, config=None, **kwargs):
+            """Yield events; their input is sealed."""
+            return super().astream_events(self._convert_input(input), config, **kwargs)
+
     def generate(
         self,
         messages: list[list[BaseMessage]],

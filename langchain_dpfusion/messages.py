@@ -8,7 +8,7 @@ private, whatever the other places say.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from langchain_core.messages import (
     AIMessage,
@@ -26,6 +26,8 @@ from dpfusion_core.messages import Message, Segment, ToolCall
 DefaultPrivate = Literal["human", "tool", "all"] | None
 """Which messages without any flag are private: human ones, tool results, or all but system messages and
 the model's own answers."""
+
+MessageT = TypeVar("MessageT", bound=BaseMessage)
 
 GUARANTEE_KEY = "dp_fusion"
 """Where an answer's ``response_metadata`` holds its guarantee; answers that have it are public."""
@@ -54,6 +56,7 @@ _SILENT_BLOCKS = frozenset(
         "redacted_thinking",
     }
 )
+_HIDDEN = "non_standard"
 _MEDIA_BLOCKS = frozenset({"image", "image_url", "input_image", "audio", "input_audio", "video", "file"})
 
 
@@ -79,7 +82,7 @@ def to_core(messages: Iterable[BaseMessage], default_private: DefaultPrivate = "
     return [part for message in messages for part in _translate(message, default_private)]
 
 
-def mark_private(message: BaseMessage, unit: str | None = None) -> BaseMessage:
+def mark_private(message: MessageT, unit: str | None = None) -> MessageT:
     """Return a copy of a message that is private.
 
     The flag stands in ``additional_kwargs``. A unit is written into the content blocks: LangChain
@@ -115,6 +118,47 @@ def private_block(text: str, unit: str | None = None) -> dict[str, Any]:
     if unit is not None:
         extras["unit"] = unit
     return {"type": "text", "text": text, "extras": extras}
+
+
+def public_block(text: str) -> dict[str, Any]:
+    """Return a content block that is public whatever is private by default.
+
+    Args:
+        text: Text that tells nothing about anybody, such as what stands between two documents.
+    """
+    return {"type": "text", "text": text, "extras": {"is_private": False}}
+
+
+def hide(message: MessageT, default_private: DefaultPrivate = None) -> MessageT:
+    """Return a copy of a private message whose private text only this package reads.
+
+    Its blocks are of LangChain's type for what is not standard: a summary of a conversation, ``.text``
+    and templates pass over them, while histories and checkpoints keep them.
+
+    Args:
+        message: The message; a public one is returned as it is.
+        default_private: Which messages without any flag are private.
+
+    Raises:
+        ViewError: If the message is malformed.
+        UnsupportedError: If the message holds something else than text.
+
+    Example:
+        >>> hidden = hide(mark_private(HumanMessage("Ann is ill.")))
+        >>> str(hidden.text), has_private([hidden])
+        ('', True)
+    """
+    segments = [s for part in _translate(message, default_private) for s in part.segments]
+    if not any(segment.is_private for segment in segments):
+        return message
+    blocks = [
+        {"type": _HIDDEN, "value": {"text": s.text, "is_private": True, "unit": s.unit}}
+        if s.is_private
+        else public_block(s.text)
+        for s in segments
+    ]
+    extra = {key: value for key, value in message.additional_kwargs.items() if key != "unit"}
+    return message.model_copy(update={"content": blocks, "additional_kwargs": extra})
 
 
 def has_private(messages: Sequence[BaseMessage], default_private: DefaultPrivate = None) -> bool:
@@ -197,6 +241,9 @@ class _Scope:
         if isinstance(block, str):
             return self.segments({"type": "text", "text": block})
         kind, text = block.get("type", "text"), block.get("text")
+        value = block.get("value")
+        if kind == _HIDDEN and isinstance(value, Mapping):
+            return self.segments({"type": "text", **value, "is_private": True})
         if kind in _SILENT_BLOCKS:
             return []
         if kind not in ("text", "text-plain") or not isinstance(text, str):

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import Message
-from langchain_dpfusion.messages import DefaultPrivate, private_block, to_core
+from langchain_dpfusion.messages import DefaultPrivate, private_block, public_block, to_core
 
 PLACEHOLDER = "____"
 """What callbacks and traces see in the place of private text."""
@@ -102,6 +102,11 @@ def unseal(messages: Sequence[BaseMessage], default_private: DefaultPrivate) -> 
     return translated
 
 
+def without_text(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Replace sealed messages by public ones of the same kind that hold the placeholder."""
+    return [_emptied(message) for message in messages]
+
+
 def with_digests(messages: Sequence[BaseMessage], key: bytes | None, settings: str) -> list[BaseMessage]:
     """Add a keyed digest of its text to each sealed message, for the key of a cache.
 
@@ -148,6 +153,19 @@ def _seal(message: BaseMessage, default_private: DefaultPrivate, placeholder: st
         sealed = _SealedHuman(**fields)
     sealed._hidden = _Hidden(hidden)
     return sealed
+
+
+def _emptied(message: BaseMessage) -> BaseMessage:
+    if not isinstance(message, Sealed):
+        return message
+    kind: type[BaseMessage] = type(message).__bases__[0]
+    fields = message.model_dump(exclude={"type"})
+    fields["additional_kwargs"] = {"is_private": False}
+    if isinstance(message.content, list):
+        fields["content"] = [
+            public_block(block["text"]) for block in message.content if isinstance(block, dict)
+        ]
+    return kind(**fields)
 
 
 def _with_digest(message: BaseMessage, key: bytes, settings: str) -> BaseMessage:

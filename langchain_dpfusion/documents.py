@@ -1,0 +1,230 @@
+"""Retrieved documents in prompts, each a privacy unit of its own; and corpora made private once."""
+
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.prompts import BasePromptTemplate, format_document
+from langchain_core.prompts.message import BaseMessagePromptTemplate
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from dpfusion_core.errors import ViewError
+from langchain_dpfusion.messages import private_block, public_block, to_core
+from langchain_dpfusion.sealing import PLACEHOLDER
+
+UnitOf = str | Callable[[Document], str | None] | None
+"""Which privacy unit a document is: what its metadata say under a key, or what a function says. None, and
+documents for which there is no answer: the document's id, else its ``source``, else the unnamed unit."""
+
+IsPrivate = Callable[[Document], bool] | None
+"""Which documents are private; None: all whose metadata do not say ``is_private: False``."""
+
+
+class PrivateHumanMessage(HumanMessage):
+    """A human message whose ``repr`` and ``str`` do not show private text.
+
+    A template that is filled with it as if it were a string gets a placeholder.
+    """
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        """Return the name of the kind of message, which readers of a trace know."""
+        return HumanMessage.lc_id()
+
+    def __repr__(self) -> str:
+        """Return a placeholder."""
+        return PLACEHOLDER
+
+    __str__ = __repr__
+
+
+class DocumentBlocks:
+    """How documents become content blocks.
+
+    Args:
+        private: Which documents are private.
+        unit: Which privacy unit a document is.
+        document_prompt: How a document and its metadata are written; its content alone by default.
+        separator: What stands between two documents; public.
+    """
+
+    def __init__(
+        self,
+        private: IsPrivate = None,
+        unit: UnitOf = None,
+        document_prompt: BasePromptTemplate[str] | None = None,
+        separator: str = "\n\n",
+    ) -> None:
+        self._private = private
+        self._unit = unit
+        self._document_prompt = document_prompt
+        self._separator = separator
+
+    def __call__(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
+        """Return the blocks of documents, with the separator between them.
+
+        Raises:
+            ViewError: If something is no document.
+        """
+        blocks: list[dict[str, Any]] = []
+        for document in documents:
+            if not isinstance(document, Document):
+                raise ViewError(f"Expected a list of documents, found a {type(document).__name__} in it.")
+            prompt = self._document_prompt
+            text = document.page_content if prompt is None else format_document(document, prompt)
+            if blocks:
+                blocks.append(public_block(self._separator))
+            blocks.append(
+                private_block(text, self.unit(document)) if self.is_private(document) else public_block(text)
+            )
+        return blocks
+
+    def is_private(self, document: Document) -> bool:
+        """Return whether a document is private."""
+        if self._private is not None:
+            return bool(self._private(document))
+        return document.metadata.get("is_private", True) is not False
+
+    def unit(self, document: Document) -> str | None:
+        """Return the privacy unit of a document; None for the unnamed one."""
+        name = None
+        if isinstance(self._unit, str):
+            name = document.metadata.get(self._unit)
+        elif self._unit is not None:
+            name = self._unit(document)
+        for candidate in (name, document.id, document.metadata.get("source")):
+            if candidate is not None and str(candidate):
+                return str(candidate)
+        return None
+
+
+class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
+    """Turns retrieved documents into one human message with a private block for each document.
+
+    Takes the place of ``format_docs`` in a chain; in the prompt, ``("placeholder", "{context}")`` or
+    :func:`private_template` takes its output.
+
+    Args:
+        private: Which documents are private; by default all whose metadata do not say
+            ``is_private: False``.
+        unit: Metadata key, or function of a document, that names its privacy unit. By default, and where
+            there is no such name, the document's id or ``source``. Names are public.
+        document_prompt: How a document and its metadata are written; its content alone by default.
+        separator: What stands between two documents.
+
+    Raises:
+        ViewError: If the input is no list of documents.
+
+    Example:
+        >>> formatter = PrivateDocumentFormatter()
+        >>> (message,) = formatter.invoke([Document("Ann is ill.", id="doc-1")])
+        >>> message.content[0]["extras"]
+        {'is_private': True, 'unit': 'doc-1'}
+    """
+
+    def __init__(
+        self,
+        private: IsPrivate = None,
+        unit: UnitOf = None,
+        *,
+        document_prompt: BasePromptTemplate[str] | None = None,
+        separator: str = "\n\n",
+    ) -> None:
+        self._blocks = DocumentBlocks(private, unit, document_prompt, separator)
+
+    def invoke(
+        self, input: Sequence[Document], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> list[BaseMessage]:
+        """Format documents; no document gives no message."""
+        return self._call_with_config(self._format, input, config)
+
+    async def ainvoke(
+        self, input: Sequence[Document], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> list[BaseMessage]:
+        """Format documents; see :meth:`invoke`."""
+        return await self._acall_with_config(self._aformat, input, config)
+
+    def _format(self, documents: Sequence[Document]) -> list[BaseMessage]:
+        blocks: Any = self._blocks(documents)
+        return [PrivateHumanMessage(content=blocks)] if blocks else []
+
+    async def _aformat(self, documents: Sequence[Document]) -> list[BaseMessage]:
+        return self._format(documents)
+
+
+class PrivateMessageTemplate(BaseMessagePromptTemplate):
+    """A template of a human message: its own words are public, what fills its variables is private."""
+
+    template: str
+    unit: str | None = None
+
+    @property
+    def input_variables(self) -> list[str]:
+        """The names of the variables."""
+        return sorted({name for _, name in _parse(self.template) if name is not None})
+
+    def format_messages(self, **kwargs: Any) -> list[BaseMessage]:
+        """Return the message.
+
+        Raises:
+            ViewError: If a variable is missing.
+        """
+        blocks: list[Any] = []
+        for words, name in _parse(self.template):
+            if words:
+                blocks.append(public_block(words))
+            if name is not None:
+                if name not in kwargs:
+                    raise ViewError(f"The private template needs a value for {name!r}.")
+                blocks += self._private(kwargs[name])
+        return [PrivateHumanMessage(content=blocks)]
+
+    def pretty_repr(self, html: bool = False) -> str:
+        """Return the template."""
+        return self.template
+
+    def _private(self, value: Any) -> list[dict[str, Any]]:
+        values = value if isinstance(value, list | tuple) else [value]
+        if values and all(isinstance(each, Document) for each in values):
+            return DocumentBlocks(unit=None if self.unit is None else lambda _: self.unit)(values)
+        if values and all(isinstance(each, BaseMessage) for each in values):
+            segments = [s for part in to_core(values, "all") for s in part.segments]
+            return [private_block(s.text, s.unit) if s.is_private else public_block(s.text) for s in segments]
+        return [private_block(str(value), self.unit)] if str(value) else []
+
+
+def private_template(template: str, *, unit: str | None = None) -> PrivateMessageTemplate:
+    """Return a template of a human message in which whatever fills the variables is private.
+
+    A string belongs to ``unit``. A list of documents, or the messages of a
+    :class:`PrivateDocumentFormatter`, keep a privacy unit for each document.
+
+    Args:
+        template: Text with variables in braces; its own words are public. Doubled braces are braces.
+        unit: Privacy unit of the values; None for the unnamed one.
+
+    Raises:
+        ViewError: If the template cannot be read.
+
+    Example:
+        >>> from langchain_core.prompts import ChatPromptTemplate
+        >>> prompt = ChatPromptTemplate([private_template("Records: {context}"), ("human", "{input}")])
+        >>> message = prompt.invoke({"context": "Ann is ill.", "input": "Who?"}).to_messages()[0]
+        >>> [block["extras"]["is_private"] for block in message.content]
+        [False, True]
+    """
+    _parse(template)
+    return PrivateMessageTemplate(template=template, unit=unit)
+
+
+def _parse(template: str) -> list[tuple[str, str | None]]:
+    """Cut a template into words and the variable behind them, if there is one."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        parts = None
+    if parts is None or any(name is not None and not name.isidentifier() for _, name, _, _ in parts):
+        raise ViewError("A private template has text with variables in braces: 'Records: {context}'.")
+    return [(words, name) for words, name, _, _ in parts]
