@@ -7,7 +7,6 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.generation import GenerationOptions
-from dpfusion_core.tool_calling import check_tools
 
 PRIVACY = (
     "epsilon",
@@ -100,7 +99,6 @@ def openai_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
     problem = None
     try:
         schemas = [convert_to_openai_tool(tool) for tool in tools]
-        check_tools(schemas)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"A tool cannot be described by a JSON schema: {error}"
     if problem:

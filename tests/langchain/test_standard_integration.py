@@ -1,0 +1,145 @@
+"""LangChain's own integration suite, on the embedded model and on a scripted one.
+
+The scripted model wants to say what a capable model would say; the decoding path, with its masks, is real.
+"""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+from dpfusion_core.demo import model_path
+from langchain_dpfusion import ChatDPFusion
+from tests.langchain.scripted import scripted_engine
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Nothing in this conversation"),  # the suite has nothing private
+    pytest.mark.filterwarnings("ignore:The method .* is in beta"),  # v3 events
+]
+
+
+def capable(prompt: str) -> str:
+    """Answer as a capable model would: call a tool if there is one and it has not answered yet."""
+    turns = re.findall(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", prompt, re.DOTALL)
+    question = next((text for role, text in reversed(turns) if role == "user"), "")
+    shown = re.search(r"<tools>\n(.*?)\n</tools>", prompt, re.DOTALL)
+    if shown and turns[-2][0] != "tool":
+        function = json.loads(shown.group(1).splitlines()[0])["function"]
+        arguments = _arguments(function["parameters"], question)
+        call = json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False)
+        return f"<tool_call>\n{call}\n</tool_call>"
+    if "JSON" in question:
+        return '{"setup": "Why?", "punchline": "Because."}'
+    return "I am well, thank you."
+
+
+def _arguments(schema: dict[str, Any], question: str) -> dict[str, Any]:
+    quoted = re.findall(r"'(.*?)'", question)
+    numbers = re.findall(r"\d+", question)
+    values: dict[str, Any] = {
+        "integer": int(numbers[0]) if numbers else 1,
+        "string": quoted[0] if quoted else "pirate",
+    }
+    return {
+        name: values.get(inner.get("type"), "text") for name, inner in schema.get("properties", {}).items()
+    }
+
+
+# The form of a call or of JSON is enforced; what stands in it is the model's. Not strict: it is trained further
+# now and then. The same tests pass on the scripted model.
+VALUES = pytest.mark.xfail(reason="dpfusion-tiny does not find the values that are asked for", strict=False)
+LENGTH = pytest.mark.xfail(reason="dpfusion-tiny goes on in a string until max_tokens", strict=False)
+OUTPUTS = pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
+SCHEMAS = pytest.mark.parametrize("schema_type", ["pydantic", "typeddict", "json_schema"])
+
+
+class Standard(ChatModelIntegrationTests):
+    __test__ = False
+
+    @property
+    def chat_model_class(self) -> type[ChatDPFusion]:
+        return ChatDPFusion
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+
+class TestScripted(Standard):
+    __test__ = True
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        # Tool results are private by default, so the suite's conversations with tools need a budget.
+        return {"engine": scripted_engine(capable), "epsilon": 8.0, "temperature": 1.0, "max_tokens": 200}
+
+    @property
+    def supports_model_override(self) -> bool:
+        return False  # a ready engine is one model
+
+
+class TestEmbedded(Standard):
+    __test__ = True
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        # Nothing private, so that a temperature of 0 is allowed and every run is the same.
+        return {"model": "dpfusion-tiny", "default_private": None, "temperature": 0, "max_tokens": 200}
+
+    @property
+    def model_override_value(self) -> str:
+        return str(model_path())
+
+    @VALUES
+    @OUTPUTS
+    def test_tool_calling(self, model: Any) -> None:
+        super().test_tool_calling(model)
+
+    @VALUES
+    async def test_tool_calling_async(self, model: Any) -> None:
+        await super().test_tool_calling_async(model)
+
+    @LENGTH
+    def test_bind_runnables_as_tools(self, model: Any) -> None:
+        super().test_bind_runnables_as_tools(model)
+
+    @LENGTH
+    def test_tool_choice(self, model: Any) -> None:
+        super().test_tool_choice(model)
+
+    @LENGTH
+    @SCHEMAS
+    def test_structured_output(self, model: Any, schema_type: Any) -> None:
+        super().test_structured_output(model, schema_type)
+
+    @LENGTH
+    @SCHEMAS
+    async def test_structured_output_async(self, model: Any, schema_type: Any) -> None:
+        await super().test_structured_output_async(model, schema_type)
+
+    @LENGTH
+    def test_structured_output_pydantic_2_v1(self, model: Any) -> None:
+        super().test_structured_output_pydantic_2_v1(model)
+
+    @LENGTH
+    def test_structured_output_optional_param(self, model: Any) -> None:
+        super().test_structured_output_optional_param(model)
+
+    @VALUES
+    def test_json_mode(self, model: Any) -> None:
+        super().test_json_mode(model)
+
+    @pytest.mark.xfail(reason="dpfusion-tiny was not trained to call tools of its own accord", strict=False)
+    @OUTPUTS
+    def test_agent_loop(self, model: Any) -> None:
+        super().test_agent_loop(model)
+
+    @VALUES
+    def test_unicode_tool_call_integration(self, model: Any) -> None:  # type: ignore[override]
+        super().test_unicode_tool_call_integration(model)
