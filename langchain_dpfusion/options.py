@@ -7,6 +7,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.generation import GenerationOptions
+from dpfusion_core.tool_calling import check_tools
 
 PRIVACY = (
     "epsilon",
@@ -68,7 +69,7 @@ def engine_options(
         ``beta``, and the other way round.
 
     Raises:
-        PrivacyParameterError: If ``response_format`` or ``tool_choice`` is none that is known.
+        PrivacyParameterError: If ``tools``, ``response_format`` or ``tool_choice`` is none that is known.
     """
     own = {name: model[name] for name in (*PRIVACY, *SAMPLING) if model.get(name) is not None}
     said = {name: call[name] for name in (*PRIVACY, *SAMPLING) if call.get(name) is not None}
@@ -84,6 +85,7 @@ def engine_options(
         options["stop"] = [stops] if isinstance(stops, str) else list(stops)
     if call.get("tools"):
         options["tools"] = list(call["tools"])
+        check_tools(options["tools"])  # before a template is filled with them
         options["tool_choice"] = tool_choice(call.get("tool_choice"), call["tools"])
     if call.get("response_format") is not None:
         options["json_schema"] = json_schema(call["response_format"])
