@@ -11,6 +11,7 @@ from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.documents import PrivateDocumentFormatter, private_template
 from langchain_dpfusion.messages import mark_private, private_block
 from langchain_dpfusion.tools import create_private_retriever_tool
+from langchain_dpfusion.tracing import private_tracing_client, redact_private
 
 if TYPE_CHECKING:
     from langchain_dpfusion.middleware import DPFusionMiddleware
@@ -23,6 +24,8 @@ __all__ = [
     "mark_private",
     "private_block",
     "private_template",
+    "private_tracing_client",
+    "redact_private",
 ]
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.generation import GenerationOptions
-from dpfusion_core.tool_calling import check_tools
+from dpfusion_core.generation import GenerationOptions, merge_options
+from dpfusion_core.tool_calling import as_tool_choice, check_tools
 
 PRIVACY = (
     "epsilon",
@@ -29,7 +29,6 @@ _LANGCHAIN = frozenset({"ls_structured_output_format", "structured_output_format
 _IGNORED = frozenset({"parallel_tool_calls", "strict"})
 
 _WORDS = frozenset({"accounting", "model", "neighbours", "on_exhausted"})
-_SETS = {"alpha": {"epsilon", "order", "responses"}, "epsilon": {"alpha", "beta"}}
 
 
 def check_call(kwargs: Mapping[str, Any]) -> None:
@@ -71,12 +70,10 @@ def engine_options(
     Raises:
         PrivacyParameterError: If ``tools``, ``response_format`` or ``tool_choice`` is none that is known.
     """
-    own = {name: model[name] for name in (*PRIVACY, *SAMPLING) if model.get(name) is not None}
-    said = {name: call[name] for name in (*PRIVACY, *SAMPLING) if call.get(name) is not None}
-    for name, replaced in _SETS.items():
-        if name in said or (name == "alpha" and "beta" in said):
-            own = {key: value for key, value in own.items() if key not in replaced}
-    options: dict[str, Any] = {**own, **said}
+    names = (*PRIVACY, *SAMPLING)
+    options: dict[str, Any] = dict(
+        merge_options({name: model.get(name) for name in names}, {name: call.get(name) for name in names})
+    )
     max_tokens = model.get("max_tokens") if call.get("max_tokens") is None else call["max_tokens"]
     if max_tokens is not None:
         options["max_new_tokens"] = max_tokens
@@ -86,7 +83,7 @@ def engine_options(
     if call.get("tools"):
         options["tools"] = list(call["tools"])
         check_tools(options["tools"])  # before a template is filled with them
-        options["tool_choice"] = tool_choice(call.get("tool_choice"), call["tools"])
+        options["tool_choice"] = as_tool_choice(call.get("tool_choice"))
     if call.get("response_format") is not None:
         options["json_schema"] = json_schema(call["response_format"])
     return GenerationOptions(**options)  # type: ignore[typeddict-item, no-any-return]  # the engine checks
@@ -106,30 +103,6 @@ def openai_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
     if problem:
         raise PrivacyParameterError(problem)
     return schemas
-
-
-def tool_choice(choice: Any, tools: Sequence[Any]) -> str:
-    """Return the engine's word for a choice of tools, in any form that chat models take.
-
-    Raises:
-        PrivacyParameterError: If it is of another form.
-
-    Example:
-        >>> tool_choice("required", []), tool_choice(None, []), tool_choice({"function": {"name": "f"}}, [])
-        ('any', 'auto', 'f')
-    """
-    if isinstance(choice, Mapping):
-        function = choice.get("function", choice)
-        choice = function.get("name") if isinstance(function, Mapping) else None
-        if not isinstance(choice, str):
-            raise PrivacyParameterError("Expected tool_choice to name a tool: {'function': {'name': ...}}.")
-    if choice is None or choice is False:
-        return "auto"
-    if choice is True or choice == "required":
-        return "any"
-    if not isinstance(choice, str):
-        raise PrivacyParameterError("Expected tool_choice 'auto', 'any', 'none' or the name of a tool.")
-    return choice
 
 
 def json_schema(response_format: Any) -> Mapping[str, Any]:

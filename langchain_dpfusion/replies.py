@@ -9,7 +9,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from dpfusion_core.generation import Chunk, FinishReason, GenerationResult
 from dpfusion_core.privacy import PrivacyGuarantee
-from dpfusion_core.tool_calling import CLOSE, OPEN, ParsedReply, parse_tool_calls
+from dpfusion_core.tool_calling import CLOSE, OPEN, ParsedReply, parse_tool_calls, visible_length
 from langchain_dpfusion.messages import GUARANTEE_KEY
 
 PROVIDER = "dpfusion"
@@ -58,7 +58,7 @@ class ReplyStream:
         self._text += chunk.text
         if chunk.finish_reason is not None and chunk.guarantee is not None:
             return self._last(chunk.finish_reason, chunk.guarantee, chunk.prompt_tokens or 0)
-        end = _visible(self._text) if self._tools else len(self._text)
+        end = visible_length(self._text) if self._tools else len(self._text)
         text, self._shown = self._text[self._shown : end], max(self._shown, end)
         return _chunk(AIMessageChunk(content=text)) if text else None
 
@@ -108,16 +108,3 @@ def _chunk(message: AIMessageChunk) -> ChatGenerationChunk:
 def _invalid(text: str) -> str:
     """Return the text of a broken call in its tags: never taken for arguments when chunks are merged."""
     return f"{OPEN}{text}{CLOSE}"
-
-
-def _visible(text: str) -> int:
-    """Return how much of a growing reply is certain not to belong to a call of a tool."""
-    if text.lstrip()[:1] in ("{", "[", ""):  # a call without tags is the whole reply
-        return 0
-    ends = [place for place in (text.find(OPEN), text.find("[TOOL_CALLS]")) if place >= 0]
-    ends += [
-        len(text) - size
-        for size in range(1, len(OPEN))
-        if text.endswith((OPEN[:size], "[TOOL_CALLS]"[:size]))
-    ]
-    return len(text[: min(ends, default=len(text))].rstrip())

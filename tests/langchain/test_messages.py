@@ -276,7 +276,7 @@ SURVIVED: dict[str, Any] = {
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
 @pytest.mark.parametrize("way", SURVIVED)
 def test_marks_survive(way: str) -> None:
-    assert one(SURVIVED[way](MARKED)).units[:1] == ("a",)  # a merge may make more private, never less
+    assert "a" in one(SURVIVED[way](MARKED)).units  # a merge may make more private, never less
 
 
 def test_marks_of_a_template_survive() -> None:
