@@ -1,7 +1,7 @@
-"""Retrieved documents in prompts, each a privacy unit of its own; and corpora made private once."""
+"""Retrieved documents in prompts, each a privacy unit of its own."""
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
@@ -159,6 +159,7 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
 
     template: str
     unit: str | None = None
+    public: frozenset[str] = frozenset()
 
     @property
     def input_variables(self) -> list[str]:
@@ -178,7 +179,8 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
             if name is not None:
                 if name not in kwargs:
                     raise ViewError(f"The private template needs a value for {name!r}.")
-                blocks += self._private(kwargs[name])
+                value = kwargs[name]
+                blocks += [public_block(str(value))] if name in self.public else self._private(value)
         return [PrivateHumanMessage(content=blocks)]
 
     def pretty_repr(self, html: bool = False) -> str:
@@ -195,7 +197,9 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
         return [private_block(str(value), self.unit)] if str(value) else []
 
 
-def private_template(template: str, *, unit: str | None = None) -> PrivateMessageTemplate:
+def private_template(
+    template: str, *, unit: str | None = None, public: Collection[str] = ()
+) -> PrivateMessageTemplate:
     """Return a template of a human message in which whatever fills the variables is private.
 
     A string belongs to ``unit``. A list of documents, or the messages of a
@@ -204,9 +208,10 @@ def private_template(template: str, *, unit: str | None = None) -> PrivateMessag
     Args:
         template: Text with variables in braces; its own words are public. Doubled braces are braces.
         unit: Privacy unit of the values; None for the unnamed one.
+        public: Names of variables whose values are public, such as the question.
 
     Raises:
-        ViewError: If the template cannot be read.
+        ViewError: If the template cannot be read, or has no variable of a public name.
 
     Example:
         >>> from langchain_core.prompts import ChatPromptTemplate
@@ -215,8 +220,10 @@ def private_template(template: str, *, unit: str | None = None) -> PrivateMessag
         >>> [block["extras"]["is_private"] for block in message.content]
         [False, True]
     """
-    _parse(template)
-    return PrivateMessageTemplate(template=template, unit=unit)
+    names = {name for _, name in _parse(template)}
+    if isinstance(public, str) or not set(public) <= names:
+        raise ViewError("Expected public to be a list of names of the template's variables.")
+    return PrivateMessageTemplate(template=template, unit=unit, public=frozenset(public))
 
 
 def _parse(template: str) -> list[tuple[str, str | None]]:

@@ -76,8 +76,9 @@ def to_core(messages: Iterable[BaseMessage], default_private: DefaultPrivate = "
         UnsupportedError: If a message holds something else than text.
 
     Example:
-        >>> to_core([HumanMessage("Ann is ill.", additional_kwargs={"is_private": True})])
-        [Message(role='user', content=<private>, is_private=True, unit='PRIVATE')]
+        >>> (message,) = to_core([HumanMessage("Ann is ill.", additional_kwargs={"is_private": True})])
+        >>> message.role, message.segments[0].text, message.units
+        ('user', 'Ann is ill.', ('PRIVATE',))
     """
     return [part for message in messages for part in _translate(message, default_private)]
 

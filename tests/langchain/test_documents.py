@@ -118,6 +118,19 @@ def test_a_template_names_a_unit() -> None:
     assert segments(private_template("a {x}").format_messages(x="")[0]) == [Segment("a ")]
 
 
+def test_a_template_names_what_is_public() -> None:
+    template = private_template("{context} Question: {input}", public=["input"])
+    (message,) = template.format_messages(context="a", input="b")
+    assert [(s.text, s.is_private) for s in segments(message)] == [
+        ("a", True),
+        (" Question: ", False),
+        ("b", False),
+    ]
+    for public in (["question"], "input"):
+        with pytest.raises(ViewError, match="public"):
+            private_template("{input}", public=public)
+
+
 @pytest.mark.parametrize("template", ["{", "{}", "{a.b}", "{0}"])
 def test_a_template_that_cannot_be_read_is_refused(template: str) -> None:
     with pytest.raises(ViewError, match="private template"):

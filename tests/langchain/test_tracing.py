@@ -192,9 +192,8 @@ def streamed(config: Any) -> Any:
 APPLICATIONS = [lcel, joined, stuffed, retrieval, agent, plain_agent, async_agent, history, batched, streamed]
 
 
-@pytest.mark.filterwarnings(
-    "ignore:The class `(InMemoryChatMessageHistory|RunnableWithMessageHistory)`"
-)  # still used
+@pytest.mark.filterwarnings("ignore:The class `InMemoryChatMessageHistory` was deprecated")  # and much used
+@pytest.mark.filterwarnings("ignore:RunnableWithMessageHistory is deprecated")  # likewise
 @pytest.mark.parametrize("application", APPLICATIONS)
 def test_the_redacting_client_sends_no_private_text_of_a_whole_application(application: Any) -> None:
     plain, redacted, recorder = Sent(), Sent(), Recorder()
