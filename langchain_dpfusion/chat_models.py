@@ -476,7 +476,9 @@ class ChatDPFusion(BaseChatModel):
         conversation = unseal(messages, self.default_private)
         options = engine_options(self.__dict__, kwargs, stop)
         engine = self._engine_for(kwargs.get("model"))
-        if not any(message.units for message in conversation):
+        # The first turn of an agent has nothing private yet: the results of its tools will be.
+        is_agent = "tools" in options and self.default_private in ("tool", "all")
+        if not is_agent and not any(message.units for message in conversation):
             self._warn_once()
         timeout = self.timeout if kwargs.get("timeout") is None else kwargs["timeout"]
         return Call(engine, conversation, options, kwargs.get("model") or self.model_name, timeout)

@@ -308,6 +308,14 @@ def test_a_conversation_with_nothing_private_warns_once() -> None:
         ChatDPFusion(engine=scripted_engine("Hi."), epsilon=8.0, max_tokens=5).invoke(PRIVATE)
 
 
+def test_the_first_turn_of_an_agent_does_not_warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ChatDPFusion(engine=scripted_engine("Hi.")).bind_tools([add]).invoke("Hello")
+    with pytest.warns(UserWarning, match="Nothing in this conversation"):
+        ChatDPFusion(engine=scripted_engine("Hi."), default_private=None).bind_tools([add]).invoke("Hello")
+
+
 def test_a_bare_string_is_private_if_human_messages_are() -> None:
     assert guarantee(scripted(default_private="human").invoke("Hello"))["units"] == 1
 
