@@ -25,7 +25,7 @@ from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
 
 # Anything that looks like a mark, or like the beginning of one that was cut off.
-_LIKE = re.compile(r"\[\[/?dpf[a-z]?:[^\s\[\]]*(?:\]\]?)?")
+_LIKE = re.compile(r"\[\[/?dpf[^\s\[\]]*(?:\]\]?)?", re.IGNORECASE)
 _OPEN = re.compile(r"\[\[dpf:(?P<nonce>[\w-]{11}):(?P<unit>[\w.~%-]*):(?P<code>[\w-]{16})\]\]")
 _HANDLE = re.compile(r"\[\[dpfv:(?P<nonce>[\w-]{11}):(?P<unit>[\w.~%-]*):(?P<code>[\w-]{16})\]\]")
 # What LlamaIndex's generic formatters write of a message's flags into a prompt.

@@ -1,0 +1,97 @@
+"""From the engine's chunks to LlamaIndex's responses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    MessageRole,
+    TextBlock,
+    ToolCallBlock,
+)
+
+from dpfusion_core.generation import Chunk
+from dpfusion_core.tool_calling import parse_tool_calls
+
+# Calls begin with one of these; text from there on is held back until it is known to be none.
+_BEGINNINGS = ("<", "[", "{")
+
+
+class Reply:
+    """Joins the chunks of one response.
+
+    Args:
+        prompt_tokens: Length of the public view in tokens.
+        tools: The tools that were offered.
+    """
+
+    def __init__(self, prompt_tokens: int, tools: Sequence[Any] = ()) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._tools = tools
+        self._text = ""
+        self._shown = ""
+        self._last: Chunk | None = None
+
+    def add(self, chunk: Chunk) -> str:
+        """Take a chunk and return the text that may be shown now."""
+        self._text += chunk.text
+        visible = self._text
+        if chunk.finish_reason is not None:
+            self._last = chunk
+            visible = self.content if self.content.startswith(self._shown) else self._shown
+        elif self._tools:
+            places = [place for place in map(self._text.find, _BEGINNINGS) if place >= 0]
+            visible = self._text[: min(places, default=len(self._text))]
+        delta = visible[len(self._shown) :]
+        self._shown = visible
+        return delta
+
+    @property
+    def content(self) -> str:
+        """The text so far without calls of tools."""
+        return parse_tool_calls(self._text, self._tools).content if self._tools else self._text
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the text ended because there was no room for more tokens."""
+        return self._last is not None and self._last.finish_reason == "length"
+
+    def chat(self, delta: str | None = None) -> ChatResponse:
+        """Return the response so far; the last one holds the guarantee and the calls of tools."""
+        if self._last is None:
+            message = ChatMessage(self._shown, role=MessageRole.ASSISTANT)
+            return ChatResponse(message=message, delta=delta)
+        parsed = parse_tool_calls(self._text, self._tools)
+        blocks: list[TextBlock | ToolCallBlock] = [TextBlock(text=parsed.content)]
+        blocks += [
+            ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments))
+            for call in parsed.tool_calls
+        ]
+        message = ChatMessage(
+            role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs={"dp_fusion": self._guarantee()}
+        )
+        return ChatResponse(message=message, raw=self._raw(), delta=delta, additional_kwargs=self._usage())
+
+    def completion(self, delta: str | None = None) -> CompletionResponse:
+        """Return the response so far; the last one holds the guarantee."""
+        if self._last is None:
+            return CompletionResponse(text=self._shown, delta=delta)
+        kwargs = {"dp_fusion": self._guarantee(), **self._usage()}
+        return CompletionResponse(text=self._text, raw=self._raw(), delta=delta, additional_kwargs=kwargs)
+
+    def _guarantee(self) -> dict[str, Any]:
+        return self._last.guarantee.as_dict() if self._last and self._last.guarantee else {}
+
+    def _usage(self) -> Mapping[str, int]:
+        tokens = self._guarantee().get("tokens", 0)
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": tokens,
+            "total_tokens": self._prompt_tokens + tokens,
+        }
+
+    def _raw(self) -> dict[str, Any]:
+        reason = self._last.finish_reason if self._last else None
+        return {"dp_fusion": self._guarantee(), "finish_reason": reason, "usage": self._usage()}

@@ -1,0 +1,176 @@
+"""Structured prediction: answers that obey the schema of a pydantic model, from sealed prompts."""
+
+import json
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    MessageRole,
+)
+from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.program.utils import create_flexible_model
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
+from pydantic_core import from_json
+
+from dpfusion_core.errors import BackendError
+from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.tracing import untraced
+
+if TYPE_CHECKING:
+    from llamaindex_dpfusion.llm import DPFusionLLM
+
+
+def schema_messages(
+    llm: "DPFusionLLM", output_cls: type[BaseModel], prompt: BasePromptTemplate, arguments: dict[str, Any]
+) -> list[ChatMessage]:
+    """Fill in a template, seal it, and ask for JSON.
+
+    A chat template that nothing is filled in to is a conversation that somebody else has already
+    filled in: what is not sealed or flagged in it is private.
+    """
+    is_ready = isinstance(prompt, ChatPromptTemplate) and not arguments and not prompt.kwargs
+    messages = (
+        llm.fill_in(prompt, arguments) if not is_ready else llm.seal_ready(prompt.format_messages(llm=llm))
+    )
+    return asking_for_json(messages, output_cls)
+
+
+def asking_for_json(messages: Sequence[ChatMessage], output_cls: type[BaseModel]) -> list[ChatMessage]:
+    """Return a conversation with a last message that shows the schema; the schema is public."""
+    schema = json.dumps(output_cls.model_json_schema())
+    request = f"Answer with JSON that obeys this schema: {schema}"
+    last = messages[-1] if messages else ChatMessage(role=MessageRole.USER)
+    if last.role != MessageRole.USER:
+        return [*messages, ChatMessage(request)]
+    ask = sealer.seal("\n" + request, None).text
+    flags = {**last.additional_kwargs}
+    return [*messages[:-1], ChatMessage((last.content or "") + ask, role=last.role, additional_kwargs=flags)]
+
+
+def parse(response: ChatResponse, output_cls: type[BaseModel]) -> BaseModel:
+    """Return what a response says as an object.
+
+    Raises:
+        BackendError: If it ended before the JSON was complete.
+    """
+    try:
+        return output_cls.model_validate_json(response.message.content or "")
+    except ValueError:
+        pass
+    reason = response.raw.get("finish_reason") if isinstance(response.raw, dict) else None
+    hint = "It had no room for more tokens: raise max_tokens." if reason == "length" else "Try again."
+    raise BackendError(f"The answer is no valid {output_cls.__name__}. {hint}")
+
+
+class Partial:
+    """Reads an object from text that is still growing."""
+
+    def __init__(self, output_cls: type[BaseModel]) -> None:
+        self._flexible = create_flexible_model(output_cls)
+        self._before: BaseModel | None = None
+
+    def __call__(self, response: ChatResponse) -> BaseModel | None:
+        """Return the object so far, if it says more than before."""
+        try:
+            data = from_json(response.message.content or "", allow_partial="trailing-strings")
+            found = self._flexible.model_validate(data)
+        except ValueError:
+            return None
+        if found == self._before:
+            return None
+        self._before = found
+        return cast(BaseModel, found)
+
+
+def stream(responses: ChatResponseGen, output_cls: type[BaseModel]) -> Generator[Any, None, None]:
+    """Yield the object as it grows, and at the end the whole one."""
+    partial, response = Partial(output_cls), None
+    for response in responses:
+        if (found := partial(response)) is not None:
+            yield found
+    yield parse(response or ChatResponse(message=ChatMessage()), output_cls)
+
+
+async def astream(responses: ChatResponseAsyncGen, output_cls: type[BaseModel]) -> AsyncGenerator[Any, None]:
+    """Yield the object as it grows, and at the end the whole one."""
+    partial, response = Partial(output_cls), None
+    async for response in responses:
+        if (found := partial(response)) is not None:
+            yield found
+    yield parse(response or ChatResponse(message=ChatMessage()), output_cls)
+
+
+class DPFusionStructuredLLM(StructuredLLM):
+    """A :class:`~llamaindex_dpfusion.DPFusionLLM` that answers with objects, as ``as_structured_llm`` gives.
+
+    LlamaIndex's own makes a template of every conversation, in which what is private could not be told
+    from what is not.
+    """
+
+    @property
+    def _inner(self) -> "DPFusionLLM":
+        return cast("DPFusionLLM", self.llm)
+
+    @untraced
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation with an object; ``raw`` is the object."""
+        return self._answer(self._inner.chat(*self._asked(messages), **kwargs, **self._schema()))
+
+    @untraced
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation with an object; ``raw`` is the object."""
+        return self._answer(await self._inner.achat(*self._asked(messages), **kwargs, **self._schema()))
+
+    @untraced
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer a conversation with an object that grows."""
+        responses = self._inner.stream_chat(*self._asked(messages), **kwargs, **self._schema())
+        return (_response(found) for found in stream(responses, self.output_cls))
+
+    @untraced
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Answer a conversation with an object that grows."""
+        responses = await self._inner.astream_chat(*self._asked(messages), **kwargs, **self._schema())
+        return (_response(found) async for found in astream(responses, self.output_cls))
+
+    @untraced
+    def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """Fill in a template and answer it with JSON."""
+        return self.chat(self._inner.fill_in(prompt, prompt_args)).message.content or ""
+
+    @untraced
+    async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """Fill in a template and answer it with JSON."""
+        return (await self.achat(self._inner.fill_in(prompt, prompt_args))).message.content or ""
+
+    @untraced
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> Any:
+        """Fill in a template and answer it with JSON that grows."""
+        responses = self.stream_chat(self._inner.fill_in(prompt, prompt_args))
+        return (response.message.content or "" for response in responses)
+
+    @untraced
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> Any:
+        """Fill in a template and answer it with JSON that grows."""
+        responses = await self.astream_chat(self._inner.fill_in(prompt, prompt_args))
+        return (response.message.content or "" async for response in responses)
+
+    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage]]:
+        return (asking_for_json(messages, self.output_cls),)
+
+    def _schema(self) -> dict[str, Any]:
+        return {"json_schema": self.output_cls.model_json_schema()}
+
+    def _answer(self, response: ChatResponse) -> ChatResponse:
+        answer = _response(parse(response, self.output_cls))
+        answer.message.additional_kwargs = response.message.additional_kwargs
+        return answer
+
+
+def _response(found: BaseModel) -> ChatResponse:
+    return ChatResponse(message=ChatMessage(found.model_dump_json(), role=MessageRole.ASSISTANT), raw=found)

@@ -1,0 +1,117 @@
+"""Filling in prompt templates so that their text is public and their arguments are private.
+
+A template never sees an argument, only a token that stands for it. What a template, a filter or an
+output parser does to the text can therefore reveal nothing: a token that comes out whole is replaced
+by the sealed argument, anything else is no token.
+"""
+
+import re
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.llms import LLM
+from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
+
+from dpfusion_core.messages import DEFAULT_UNIT, Segment
+from llamaindex_dpfusion.messages import repeats_a_tool, unit_of
+from llamaindex_dpfusion.sealing import sealer
+
+PUBLIC_ARGUMENTS = (
+    "query_str",
+    "tools_str",
+    "num_choices",
+    "max_outputs",
+    "num_questions",
+    "num_chunks",
+    "max_keywords",
+    "max_knowledge_triplets",
+)
+"""Names of template arguments that hold no document: the question, tool descriptions, and counts."""
+
+
+class _Items(list[Any]):
+    """A list that a template without loops writes as paragraphs, not as Python would."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+
+class FilledTemplate:
+    """A prompt template and what it is filled in with.
+
+    Args:
+        prompt: The template, partly filled in perhaps.
+        arguments: The other arguments.
+        public: Names of arguments that are public.
+        llm: Chooses between the templates of a selector.
+    """
+
+    def __init__(
+        self, prompt: BasePromptTemplate, arguments: dict[str, Any], public: Collection[str], llm: LLM
+    ) -> None:
+        while isinstance(prompt, SelectorPromptTemplate):
+            prompt = prompt.select(llm=llm)
+        self._nonce = secrets.token_hex(8)
+        self._texts: list[tuple[str, bool]] = []
+        values = {**prompt.kwargs, **arguments}
+        # What a function computes may come from any argument, so it is private whatever its name.
+        functions = prompt.function_mappings or {}
+        computed = {name: function(**values) for name, function in functions.items()}
+        self.arguments = {
+            name: self._stand_in(value, is_public=name in public) for name, value in values.items()
+        } | {name: self._stand_in(value, is_public=False) for name, value in computed.items()}
+        self.prompt = prompt.model_copy(update={"kwargs": {}, "function_mappings": {}})
+
+    def seal(self, text: str, unit: str | None = None) -> str:
+        """Return filled in text with every piece of it sealed, the template's own for a unit or as public."""
+        return "".join(sealer.seal(s.text, s.unit).text for s in self._segments(text, unit))
+
+    def seal_message(self, message: ChatMessage) -> ChatMessage:
+        """Return a filled in message with every piece of its text sealed.
+
+        A flag on the template's own message stays in force, and what a tool has said is private in a
+        template too: chat engines make templates of their history.
+        """
+        flags = message.additional_kwargs
+        is_private = flags.get("is_private", repeats_a_tool(message)) is not False
+        unit = unit_of(message) if is_private else None
+        blocks = [
+            TextBlock(text=self.seal(block.text, unit)) if isinstance(block, TextBlock) else block
+            for block in message.blocks
+        ]
+        return message.model_copy(update={"blocks": blocks})
+
+    def _segments(self, text: str, unit: str | None) -> list[Segment]:
+        segments: list[Segment] = []
+        for i, part in enumerate(re.split(rf"\[\[dpfa:{self._nonce}:(\d+)\]\]", text)):
+            piece, is_private = (part, False) if i % 2 == 0 else self._texts[int(part)]
+            segments += sealer.read(
+                piece, is_private=is_private or unit is not None, unit=unit or DEFAULT_UNIT
+            )
+        return segments
+
+    def _stand_in(self, value: Any, *, is_public: bool) -> Any:
+        """Return what the template sees in place of a value."""
+        if isinstance(value, str):
+            self._texts.append((value, not is_public))
+            return f"[[dpfa:{self._nonce}:{len(self._texts) - 1}]]"
+        if isinstance(value, list | tuple):
+            return _Items(self._stand_in(item, is_public=is_public) for item in value)
+        if isinstance(value, dict):
+            return {key: self._stand_in(item, is_public=is_public) for key, item in value.items()}
+        if isinstance(value, ChatMessage):
+            blocks = [
+                TextBlock(text=self._stand_in(block.text, is_public=is_public))
+                if isinstance(block, TextBlock)
+                else block
+                for block in value.blocks
+            ]
+            return ChatMessage(role=value.role, blocks=blocks)
+        if isinstance(value, NodeWithScore | BaseNode):
+            return self._stand_in(value.get_content(MetadataMode.LLM), is_public=is_public)
+        if is_public or value is None:
+            return value
+        return self._stand_in(str(value), is_public=False)

@@ -1,0 +1,112 @@
+"""Events and spans of the LLM, with the placeholder for all that is private.
+
+LlamaIndex hands the arguments of an LLM's methods to every handler of spans, events and callbacks. Here
+the traced functions are small ones that only ever get the public view; what is private reaches the
+work inside them through a closure.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.callbacks import CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.events.llm import LLMPredictEndEvent, LLMPredictStartEvent
+from llama_index.core.llms import LLM
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.prompts import PromptTemplate
+from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
+
+_dispatcher = get_dispatcher(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def untraced(method: F) -> F:
+    """Mark a method so that LlamaIndex does not wrap it in a span, which would hold its arguments."""
+    setattr(method, DISPATCHER_SPAN_DECORATED_ATTR, True)
+    return method
+
+
+def chat(llm: LLM, name: str, shown: list[ChatMessage], options: dict[str, Any], work: Callable[[], T]) -> T:
+    """Do the work of ``chat`` or ``stream_chat`` as one traced call."""
+
+    def chat(self: LLM, messages: Sequence[ChatMessage], **options: Any) -> T:
+        return work()
+
+    return _traced(chat, llm, name, llm_chat_callback())(llm, shown, **options)  # type: ignore[no-any-return]
+
+
+async def achat(
+    llm: LLM, name: str, shown: list[ChatMessage], options: dict[str, Any], work: Callable[[], Awaitable[T]]
+) -> T:
+    """Do the work of ``achat`` or ``astream_chat`` as one traced call."""
+
+    async def achat(self: LLM, messages: Sequence[ChatMessage], **options: Any) -> T:
+        return await work()
+
+    return await _traced(achat, llm, name, llm_chat_callback())(llm, shown, **options)  # type: ignore[no-any-return]
+
+
+def complete(llm: LLM, name: str, shown: str, options: dict[str, Any], work: Callable[[], T]) -> T:
+    """Do the work of ``complete`` or ``stream_complete`` as one traced call."""
+
+    def complete(self: LLM, prompt: str, **options: Any) -> T:
+        return work()
+
+    return _traced(complete, llm, name, llm_completion_callback())(llm, shown, **options)  # type: ignore[no-any-return]
+
+
+async def acomplete(
+    llm: LLM, name: str, shown: str, options: dict[str, Any], work: Callable[[], Awaitable[T]]
+) -> T:
+    """Do the work of ``acomplete`` or ``astream_complete`` as one traced call."""
+
+    async def acomplete(self: LLM, prompt: str, **options: Any) -> T:
+        return await work()
+
+    return await _traced(acomplete, llm, name, llm_completion_callback())(llm, shown, **options)  # type: ignore[no-any-return]
+
+
+def predict(llm: LLM, name: str, shown: str, work: Callable[[], T]) -> T:
+    """Do the work of ``predict`` or ``stream`` as one traced call."""
+
+    def predict(self: LLM, prompt: str) -> T:
+        _announce(self, prompt)
+        return _ended(work())
+
+    return _traced(predict, llm, name)(llm, shown)  # type: ignore[no-any-return]
+
+
+async def apredict(llm: LLM, name: str, shown: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work of ``apredict`` or ``astream`` as one traced call."""
+
+    async def apredict(self: LLM, prompt: str) -> T:
+        _announce(self, prompt)
+        return _ended(await work())
+
+    return await _traced(apredict, llm, name)(llm, shown)  # type: ignore[no-any-return]
+
+
+def _traced(
+    function: Callable[..., Any], llm: LLM, name: str, *decorators: Callable[..., Any]
+) -> Callable[..., Any]:
+    function.__qualname__ = f"{type(llm).__name__}.{name}"
+    for decorate in decorators:
+        function = decorate(function)
+    return _dispatcher.span(function)
+
+
+def _announce(llm: LLM, prompt: str) -> None:
+    template = PromptTemplate(prompt)
+    _dispatcher.event(LLMPredictStartEvent(template=template, template_args={}))
+    payload = {EventPayload.TEMPLATE: prompt, EventPayload.TEMPLATE_VARS: {}}
+    with llm.callback_manager.event(CBEventType.TEMPLATING, payload=payload):
+        pass
+
+
+def _ended(output: T) -> T:
+    if not isinstance(output, Generator | AsyncGenerator):
+        _dispatcher.event(LLMPredictEndEvent(output=str(output)))
+    return output
