@@ -95,6 +95,7 @@ class DPFusionLLM(FunctionCallingLLM):
         dtype: Its number format.
         device_map: Its distribution over devices.
         model_kwargs: Further options of ``from_pretrained``.
+        context_window: What LlamaIndex packs prompts for, in tokens; by default the model's own limit.
         public_arguments: Names of template arguments that are public.
         public_roles: Roles of messages that are public in a direct ``chat`` unless a flag says otherwise.
             Agents put tool descriptions into the system message: add ``"system"`` for them if nobody
@@ -140,6 +141,7 @@ class DPFusionLLM(FunctionCallingLLM):
     dtype: Any = Field(default="auto", exclude=True)
     device_map: Any = Field(default=None, exclude=True)
     model_kwargs: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    context_window: int | None = None
     public_arguments: tuple[str, ...] = PUBLIC_ARGUMENTS
     public_roles: tuple[str, ...] = PUBLIC_ROLES
     complete_policy: Literal["private", "redact", "error", "public"] = "private"
@@ -181,7 +183,7 @@ class DPFusionLLM(FunctionCallingLLM):
         """What LlamaIndex wants to know of the model."""
         backend = self.engine.backend
         return LLMMetadata(
-            context_window=backend.context_length or _UNLIMITED,
+            context_window=self.context_window or backend.context_length or _UNLIMITED,
             num_output=self.max_tokens,
             is_chat_model=self._is_chat,
             is_function_calling_model=supports_tools(backend.tokenizer),
