@@ -144,7 +144,7 @@ class Sealer:
         """
         parts = self._parts(text)
         is_private = is_private or any(isinstance(part, _Damaged) for part in parts)
-        has_seal = any(isinstance(part, Seal) for part in parts)
+        has_seal = any(isinstance(part, Seal) or (isinstance(part, _Damaged) and part.seal) for part in parts)
         segments: list[Segment] = []
         for index, part in enumerate(parts):
             if isinstance(part, Seal):

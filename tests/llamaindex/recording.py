@@ -21,7 +21,6 @@ from dpfusion_core import FusionEngine
 from dpfusion_core.demo import model_path
 from llamaindex_dpfusion import DPFusionLLM
 
-SHARED = "record"  # a word of every document and of the question
 QUESTION = "What does the record say?"
 
 
@@ -90,7 +89,10 @@ class RecordingBackend:
 class RecordingSession:
     def __init__(self, backend: RecordingBackend, rows: int, answer: str) -> None:
         self._backend, self._rows = backend, rows
-        self._ids = [*backend.tokenizer(answer, add_special_tokens=False)["input_ids"], *backend.eos_token_ids]
+        self._ids = [
+            *backend.tokenizer(answer, add_special_tokens=False)["input_ids"],
+            *backend.eos_token_ids,
+        ]
         self._position = 0
         self._is_open = True
 
@@ -155,20 +157,19 @@ def words_of(number: int, count: int) -> list[str]:
     ]
 
 
-def documents(count: int = 4, words: int = 90, metadata: bool = True) -> list[Document]:
-    """Return documents of unique words, half of them with metadata that has unique words too."""
-    return [
-        Document(
-            text=f"{SHARED} " + " ".join(words_of(number, words)) + ".",
-            doc_id=f"doc-{number}",
-            metadata={"author": f"author{number}z"} if metadata and number % 2 else {},
-        )
-        for number in range(count)
-    ]
+def documents(count: int = 4, words: int = 60, long: int = 300) -> list[Document]:
+    """Return documents of unique words: one long, the others of a few lines and some with metadata."""
+    found = []
+    for number in range(count):
+        text = words_of(number, long if number == 1 else words)
+        lines = [" ".join(text[i : i + 9]) + "." for i in range(0, len(text), 9)]
+        metadata = {"author": f"author{number}z"} if number % 2 else {}
+        found.append(Document(text="\n".join(lines), doc_id=f"doc-{number}", metadata=metadata))
+    return found
 
 
 def private_words(document: BaseNode) -> set[str]:
-    return set(re.findall(r"\w+", document.get_content(MetadataMode.LLM))) - {SHARED, "author"}
+    return set(re.findall(r"\w+", document.get_content(MetadataMode.LLM))) - {"author"}
 
 
 def check(backend: RecordingBackend, docs: Sequence[BaseNode], *, strangers: Sequence[str] = ()) -> None:
@@ -181,12 +182,12 @@ def check(backend: RecordingBackend, docs: Sequence[BaseNode], *, strangers: Seq
             low = row.lower()
             for mark in ("[[", "]]", "dpf", "is_private", "dp_fusion"):
                 assert mark not in low, mark
-        assert not everything & set(re.findall(r"\w+", call.public))
+        assert not everything & set(re.findall(r"[^\W_]+", call.public))
         for unit, row in call.private.items():
-            seen = everything & set(re.findall(r"\w+", row))
+            seen = everything & set(re.findall(r"[^\W_]+", row))
             assert seen <= own.get(unit, set()), unit
             assert seen or unit in strangers, f"{unit} is charged and shows nothing"
-    charged = [charge for charge in backend.ledger.charges]
+    charged = backend.ledger.charges
     revealed = [tuple(call.private) for call in backend.calls if call.private]
     assert sorted(charged) == sorted(revealed)
     assert backend.open_sessions == 0
@@ -197,5 +198,5 @@ def seen_by_unit(backend: RecordingBackend) -> dict[str, set[str]]:
     seen: dict[str, set[str]] = {}
     for call in backend.calls:
         for unit, row in call.private.items():
-            seen.setdefault(unit, set()).update(re.findall(r"\w+", row))
+            seen.setdefault(unit, set()).update(re.findall(r"[^\W_]+", row))
     return seen
