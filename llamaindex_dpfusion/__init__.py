@@ -1,15 +1,30 @@
-"""dpfusion for LlamaIndex: a thin translator between LlamaIndex's interfaces and :mod:`dpfusion_core`."""
+"""dpfusion for LlamaIndex: a thin translator between LlamaIndex's interfaces and :mod:`dpfusion_core`.
 
-try:
-    import llama_index.core as _llama_index_core
-except ModuleNotFoundError as error:
+from llama_index.core import Settings
+from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
+
+Settings.llm = DPFusionLLM("Qwen/Qwen2.5-7B-Instruct", epsilon=8.0)
+engine = index.as_query_engine(node_postprocessors=[DPFusionNodePostprocessor()])
+"""
+
+import importlib.util
+
+if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("llama_index.core") is None:
     raise ModuleNotFoundError(
-        "llamaindex_dpfusion needs llama-index-core: pip install 'dpfusion[llamaindex]'", name=error.name
-    ) from None
+        "llamaindex_dpfusion needs llama-index-core: pip install 'dpfusion[llamaindex]'",
+        name="llama_index.core",
+    )
 
+from llamaindex_dpfusion.ingestion import DPFusionTransform
 from llamaindex_dpfusion.llm import DPFusionLLM
+from llamaindex_dpfusion.packing import DPFusionPromptHelper
 from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor
+from llamaindex_dpfusion.synthesizer import DPFusionSynthesizer
 
-del _llama_index_core
-
-__all__ = ["DPFusionLLM", "DPFusionNodePostprocessor"]
+__all__ = [
+    "DPFusionLLM",
+    "DPFusionNodePostprocessor",
+    "DPFusionPromptHelper",
+    "DPFusionSynthesizer",
+    "DPFusionTransform",
+]

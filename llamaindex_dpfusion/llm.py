@@ -1,8 +1,6 @@
 """``DPFusionLLM``: a LlamaIndex LLM whose answers are private for what is private in the prompt."""
 
-import time
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.llms.types import (
@@ -27,15 +25,15 @@ from dpfusion_core.backends import TransformersBackend
 from dpfusion_core.backends.shared import shared_backend
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
-from dpfusion_core.generation import Chunk, GenerationOptions
+from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from dpfusion_core.tool_calling import supports_tools
-from dpfusion_core.views import Views, build_views
+from dpfusion_core.views import Views
 from llamaindex_dpfusion import structured, tracing
+from llamaindex_dpfusion.calls import Call
 from llamaindex_dpfusion.messages import PUBLIC_ROLES, prompt_views, shown, shown_text, to_core
 from llamaindex_dpfusion.options import engine_options
-from llamaindex_dpfusion.replies import Reply
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate
 from llamaindex_dpfusion.tracing import untraced
@@ -45,17 +43,6 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 32768
 """Context that is said of a model without a limit of its own, in tokens."""
-
-
-class _Call:
-    """A call that has been translated: what the engine is asked, and what traces may see of it."""
-
-    def __init__(
-        self, source: Sequence[Message] | Views, options: GenerationOptions, said: dict[str, Any]
-    ) -> None:
-        self.source = source
-        self.options = options
-        self.said = said
 
 
 class DPFusionLLM(FunctionCallingLLM):
@@ -213,21 +200,14 @@ class DPFusionLLM(FunctionCallingLLM):
             DPFusionError: See :meth:`dpfusion_core.FusionEngine.generate`.
         """
         call = self._chat_call(messages, kwargs)
-        return tracing.chat(self, "chat", self._shown(call), call.said, lambda: self._answer(call).chat())
+        return tracing.chat(self, "chat", call.shown, call.said, lambda: call.answer().chat())
 
     @untraced
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; see :meth:`chat`. Closing the generator frees the model."""
         call = self._chat_call(messages, kwargs)
 
-        def responses() -> ChatResponseGen:
-            reply = self._reply(call)
-            with closing(self._chunks(call)) as chunks:
-                for chunk in chunks:
-                    delta = reply.add(chunk)
-                    yield reply.chat(delta)
-
-        return tracing.chat(self, "stream_chat", self._shown(call), call.said, responses)
+        return tracing.chat(self, "stream_chat", call.shown, call.said, call.chat)
 
     @untraced
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -235,26 +215,19 @@ class DPFusionLLM(FunctionCallingLLM):
         call = self._chat_call(messages, kwargs)
 
         async def work() -> ChatResponse:
-            return (await self._aanswer(call)).chat()
+            return (await call.aanswer()).chat()
 
-        return await tracing.achat(self, "achat", self._shown(call), call.said, work)
+        return await tracing.achat(self, "achat", call.shown, call.said, work)
 
     @untraced
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return an async generator over the answer; see :meth:`stream_chat`."""
         call = self._chat_call(messages, kwargs)
 
-        async def responses() -> ChatResponseAsyncGen:
-            reply = self._reply(call)
-            async with aclosing(self._achunks(call)) as chunks:
-                async for chunk in chunks:
-                    delta = reply.add(chunk)
-                    yield reply.chat(delta)
-
         async def work() -> ChatResponseAsyncGen:
-            return responses()
+            return call.achat()
 
-        return await tracing.achat(self, "astream_chat", self._shown(call), call.said, work)
+        return await tracing.achat(self, "astream_chat", call.shown, call.said, work)
 
     # -- Completion --
 
@@ -275,21 +248,14 @@ class DPFusionLLM(FunctionCallingLLM):
             DPFusionError: See :meth:`dpfusion_core.FusionEngine.generate`.
         """
         call, text = self._complete_call(prompt, formatted, kwargs)
-        return tracing.complete(self, "complete", text, call.said, lambda: self._answer(call).completion())
+        return tracing.complete(self, "complete", text, call.said, lambda: call.answer().completion())
 
     @untraced
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Complete a prompt piece by piece; see :meth:`complete`."""
         call, text = self._complete_call(prompt, formatted, kwargs)
 
-        def responses() -> CompletionResponseGen:
-            reply = self._reply(call)
-            with closing(self._chunks(call)) as chunks:
-                for chunk in chunks:
-                    delta = reply.add(chunk)
-                    yield reply.completion(delta)
-
-        return tracing.complete(self, "stream_complete", text, call.said, responses)
+        return tracing.complete(self, "stream_complete", text, call.said, call.complete)
 
     @untraced
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -297,7 +263,7 @@ class DPFusionLLM(FunctionCallingLLM):
         call, text = self._complete_call(prompt, formatted, kwargs)
 
         async def work() -> CompletionResponse:
-            return (await self._aanswer(call)).completion()
+            return (await call.aanswer()).completion()
 
         return await tracing.acomplete(self, "acomplete", text, call.said, work)
 
@@ -308,15 +274,8 @@ class DPFusionLLM(FunctionCallingLLM):
         """Return an async generator over the completion; see :meth:`complete`."""
         call, text = self._complete_call(prompt, formatted, kwargs)
 
-        async def responses() -> CompletionResponseAsyncGen:
-            reply = self._reply(call)
-            async with aclosing(self._achunks(call)) as chunks:
-                async for chunk in chunks:
-                    delta = reply.add(chunk)
-                    yield reply.completion(delta)
-
         async def work() -> CompletionResponseAsyncGen:
-            return responses()
+            return call.acomplete()
 
         return await tracing.acomplete(self, "astream_complete", text, call.said, work)
 
@@ -536,19 +495,19 @@ class DPFusionLLM(FunctionCallingLLM):
             raise BackendError("The model was asked to call a tool and did not. Try tool_required=True.")
         return [
             ToolSelection(
-                tool_id=call.tool_call_id or "", tool_name=call.tool_name, tool_kwargs=call.tool_kwargs
+                tool_id=call.tool_call_id or "",
+                tool_name=call.tool_name,
+                tool_kwargs=call.tool_kwargs if isinstance(call.tool_kwargs, dict) else {},
             )
             for call in calls
         ]
 
     # -- From a call to the engine --
 
-    def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> _Call:
-        options = engine_options(self._options(), kwargs)
-        return _Call(to_core(messages, self.public_roles), options, kwargs)
+    def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
+        return self._call(to_core(messages, self.public_roles), kwargs)
 
-    def _complete_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> tuple[_Call, str]:
-        options = engine_options(self._options(), kwargs)
+    def _complete_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> tuple[Call, str]:
         segments = sealer.read(prompt, is_private=self.complete_policy != "public")
         unsealed = any(segment.unit == DEFAULT_UNIT for segment in segments)
         if unsealed and self.complete_policy == "error":
@@ -561,14 +520,19 @@ class DPFusionLLM(FunctionCallingLLM):
             segments = [Segment(placeholder(s)) if s.unit == DEFAULT_UNIT else s for s in segments]
         text = shown_text(segments, placeholder)
         if formatted or not self._is_chat:
-            return _Call(prompt_views(segments, tokenizer, placeholder), options, kwargs), text
-        return _Call([*to_core(self._system()), Message("user", segments)], options, kwargs), text
+            return self._call(prompt_views(segments, tokenizer, placeholder), kwargs), text
+        return self._call([*to_core(self._system()), Message("user", segments)], kwargs), text
 
-    def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
+    def _call(self, source: Sequence[Message] | Views, said: dict[str, Any]) -> Call:
+        return Call(self.engine, source, self.engine_options(said), said, self.timeout, self.max_retries)
 
-    def _shown(self, call: _Call) -> list[ChatMessage]:
-        return [] if isinstance(call.source, Views) else shown(call.source, self.engine.placeholder)
+    def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:
+        """Return the options of the engine: those of the LLM, and on top of them those of one call.
+
+        Raises:
+            PrivacyParameterError: If an option of the call is unknown.
+        """
+        return engine_options({name: getattr(self, name) for name in type(self).model_fields}, said or {})
 
     def _shown_source(self, source: list[ChatMessage] | str) -> str:
         placeholder = self.engine.placeholder
@@ -576,71 +540,6 @@ class DPFusionLLM(FunctionCallingLLM):
             return shown_text(sealer.read(source, is_private=True), placeholder)
         return "\n".join(str(message) for message in shown(to_core(source), placeholder))
 
-    def _reply(self, call: _Call, prompt_tokens: int | None = None) -> Reply:
-        if prompt_tokens is None:
-            views = call.source
-            if not isinstance(views, Views):
-                public = [
-                    Message(m.role, shown_text(m.segments, self.engine.placeholder) or "") for m in views
-                ]
-                views = build_views(public, self.engine.backend.tokenizer, self.engine.placeholder)
-            prompt_tokens = len(views.public)
-        return Reply(prompt_tokens, call.options.get("tools") or ())
-
-    def _answer(self, call: _Call) -> Reply:
-        reply = self._reply(call)
-        with closing(self._chunks(call)) as chunks:
-            for chunk in chunks:
-                reply.add(chunk)
-        return reply
-
-    async def _aanswer(self, call: _Call) -> Reply:
-        reply = self._reply(call)
-        async with aclosing(self._achunks(call)) as chunks:
-            async for chunk in chunks:
-                reply.add(chunk)
-        return reply
-
-    def _chunks(self, call: _Call) -> Generator[Chunk, None, None]:
-        for attempt in range(self.max_retries + 1):
-            watch = _Watch(self.timeout)
-            try:
-                with closing(self.engine.stream(call.source, **call.options)) as chunks:
-                    for chunk in chunks:
-                        yield watch(chunk)
-                return
-            except BackendError:
-                if watch.has_begun or attempt == self.max_retries:
-                    raise
-
-    async def _achunks(self, call: _Call) -> AsyncGenerator[Chunk, None]:
-        for attempt in range(self.max_retries + 1):
-            watch = _Watch(self.timeout)
-            try:
-                async with aclosing(self.engine.astream(call.source, **call.options)) as chunks:
-                    async for chunk in chunks:
-                        yield watch(chunk)
-                return
-            except BackendError:
-                if watch.has_begun or attempt == self.max_retries:
-                    raise
-
 
 def _schema(output_cls: type[BaseModel], options: dict[str, Any] | None) -> dict[str, Any]:
     return {**(options or {}), "json_schema": output_cls.model_json_schema()}
-
-
-class _Watch:
-    """Watches the chunks of one attempt for its timeout."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self.has_begun = False
-
-    def __call__(self, chunk: Chunk) -> Chunk:
-        self.has_begun = True
-        is_late = self._deadline is not None and time.monotonic() > self._deadline
-        if is_late and chunk.finish_reason is None:
-            raise BackendError(f"The answer was not finished within {self._timeout:g} s. Raise timeout.")
-        return chunk

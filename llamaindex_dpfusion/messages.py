@@ -123,7 +123,7 @@ def prompt_views(segments: Sequence[Segment], tokenizer: Tokenizer, placeholder:
     def ids(revealed: str | None) -> tuple[int, ...]:
         text = "".join(placeholder(s) if s.is_private and s.unit != revealed else s.text for s in segments)
         start = getattr(tokenizer, "bos_token", None)
-        has_start = bool(start) and text.startswith(start)
+        has_start = isinstance(start, str) and text.startswith(start)
         encoded = tokenizer(text, add_special_tokens=not has_start, verbose=False)
         return tuple(int(i) for i in encoded["input_ids"])
 

@@ -1,7 +1,7 @@
 """From the options of the LLM and of one call to those of the engine."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.generation import GenerationOptions
@@ -60,7 +60,7 @@ def engine_options(model: Mapping[str, Any], call: Mapping[str, Any]) -> Generat
         options["tool_choice"] = tool_choice(options.get("tool_choice"))
     else:
         options = {name: value for name, value in options.items() if name not in ("tools", "tool_choice")}
-    return GenerationOptions(**options)  # type: ignore[typeddict-item]  # the engine checks the values
+    return cast(GenerationOptions, options)  # the engine checks the values
 
 
 def tool_choice(choice: Any) -> str:
@@ -74,7 +74,8 @@ def tool_choice(choice: Any) -> str:
         ('any', 'auto', 'f')
     """
     if isinstance(choice, Mapping):
-        choice = choice.get("function", choice).get("name", 0)
+        function = choice.get("function", choice)
+        choice = function.get("name", 0) if isinstance(function, Mapping) else 0
     if choice is None:
         return "auto"
     if choice == "required":

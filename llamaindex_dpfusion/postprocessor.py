@@ -62,7 +62,7 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
     vault: bool = False
 
     def __init__(self, unit: UnitOf = "document", **kwargs: Any) -> None:
-        super().__init__(unit=unit, **kwargs)
+        super().__init__(**{"unit": unit, **kwargs})
 
     @classmethod
     def class_name(cls) -> str:

@@ -1,6 +1,6 @@
 """From the engine's chunks to LlamaIndex's responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -23,11 +23,11 @@ class Reply:
     """Joins the chunks of one response.
 
     Args:
-        prompt_tokens: Length of the public view in tokens.
+        prompt_tokens: Computes the length of the public view in tokens.
         tools: The tools that were offered.
     """
 
-    def __init__(self, prompt_tokens: int, tools: Sequence[Any] = ()) -> None:
+    def __init__(self, prompt_tokens: Callable[[], int], tools: Sequence[Any] = ()) -> None:
         self._prompt_tokens = prompt_tokens
         self._tools = tools
         self._text = ""
@@ -53,11 +53,6 @@ class Reply:
         """The text so far without calls of tools."""
         return parse_tool_calls(self._text, self._tools).content if self._tools else self._text
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether the text ended because there was no room for more tokens."""
-        return self._last is not None and self._last.finish_reason == "length"
-
     def chat(self, delta: str | None = None) -> ChatResponse:
         """Return the response so far; the last one holds the guarantee and the calls of tools."""
         if self._last is None:
@@ -72,25 +67,23 @@ class Reply:
         message = ChatMessage(
             role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs={"dp_fusion": self._guarantee()}
         )
-        return ChatResponse(message=message, raw=self._raw(), delta=delta, additional_kwargs=self._usage())
+        raw = self._raw()
+        return ChatResponse(message=message, raw=raw, delta=delta, additional_kwargs=raw["usage"])
 
     def completion(self, delta: str | None = None) -> CompletionResponse:
         """Return the response so far; the last one holds the guarantee."""
         if self._last is None:
             return CompletionResponse(text=self._shown, delta=delta)
-        kwargs = {"dp_fusion": self._guarantee(), **self._usage()}
-        return CompletionResponse(text=self._text, raw=self._raw(), delta=delta, additional_kwargs=kwargs)
+        raw = self._raw()
+        kwargs = {"dp_fusion": raw["dp_fusion"], **raw["usage"]}
+        return CompletionResponse(text=self._text, raw=raw, delta=delta, additional_kwargs=kwargs)
 
     def _guarantee(self) -> dict[str, Any]:
         return self._last.guarantee.as_dict() if self._last and self._last.guarantee else {}
 
-    def _usage(self) -> Mapping[str, int]:
-        tokens = self._guarantee().get("tokens", 0)
-        return {
-            "prompt_tokens": self._prompt_tokens,
-            "completion_tokens": tokens,
-            "total_tokens": self._prompt_tokens + tokens,
-        }
+    def _usage(self) -> dict[str, int]:
+        read, written = self._prompt_tokens(), self._guarantee().get("tokens", 0)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     def _raw(self) -> dict[str, Any]:
         reason = self._last.finish_reason if self._last else None

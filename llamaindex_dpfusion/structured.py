@@ -119,23 +119,23 @@ class DPFusionStructuredLLM(StructuredLLM):
     @untraced
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation with an object; ``raw`` is the object."""
-        return self._answer(self._inner.chat(*self._asked(messages), **kwargs, **self._schema()))
+        return self._answer(self._inner.chat(self._asked(messages), **kwargs, **self._schema()))
 
     @untraced
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation with an object; ``raw`` is the object."""
-        return self._answer(await self._inner.achat(*self._asked(messages), **kwargs, **self._schema()))
+        return self._answer(await self._inner.achat(self._asked(messages), **kwargs, **self._schema()))
 
     @untraced
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation with an object that grows."""
-        responses = self._inner.stream_chat(*self._asked(messages), **kwargs, **self._schema())
+        responses = self._inner.stream_chat(self._asked(messages), **kwargs, **self._schema())
         return (_response(found) for found in stream(responses, self.output_cls))
 
     @untraced
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer a conversation with an object that grows."""
-        responses = await self._inner.astream_chat(*self._asked(messages), **kwargs, **self._schema())
+        responses = await self._inner.astream_chat(self._asked(messages), **kwargs, **self._schema())
         return (_response(found) async for found in astream(responses, self.output_cls))
 
     @untraced
@@ -160,8 +160,8 @@ class DPFusionStructuredLLM(StructuredLLM):
         responses = await self.astream_chat(self._inner.fill_in(prompt, prompt_args))
         return (response.message.content or "" async for response in responses)
 
-    def _asked(self, messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage]]:
-        return (asking_for_json(messages, self.output_cls),)
+    def _asked(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        return asking_for_json(messages, self.output_cls)
 
     def _schema(self) -> dict[str, Any]:
         return {"json_schema": self.output_cls.model_json_schema()}

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CBEventType, EventPayload
-from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.llm import LLMPredictEndEvent, LLMPredictStartEvent
 from llama_index.core.llms import LLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.prompts import PromptTemplate
+from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 
 _dispatcher = get_dispatcher(__name__)
@@ -101,7 +101,7 @@ def _traced(
 def _announce(llm: LLM, prompt: str) -> None:
     template = PromptTemplate(prompt)
     _dispatcher.event(LLMPredictStartEvent(template=template, template_args={}))
-    payload = {EventPayload.TEMPLATE: prompt, EventPayload.TEMPLATE_VARS: {}}
+    payload: dict[str, Any] = {EventPayload.TEMPLATE: prompt, EventPayload.TEMPLATE_VARS: {}}
     with llm.callback_manager.event(CBEventType.TEMPLATING, payload=payload):
         pass
 

@@ -1,0 +1,144 @@
+"""One call of the LLM: what the engine is asked, and its answer whole or in pieces."""
+
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+)
+
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import BackendError
+from dpfusion_core.generation import Chunk, GenerationOptions
+from dpfusion_core.messages import Message
+from dpfusion_core.views import Views, build_views
+from llamaindex_dpfusion.messages import shown, shown_text
+from llamaindex_dpfusion.replies import Reply
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that has been translated.
+
+    Attributes:
+        engine: Answers it.
+        source: The conversation, or the views of a ready prompt.
+        options: The engine's options.
+        said: The options as the caller has said them.
+        timeout: Seconds after which it is given up; None for never.
+        max_retries: How often it is tried again if the model fails before the first token.
+    """
+
+    engine: FusionEngine
+    source: Sequence[Message] | Views = field(repr=False)
+    options: GenerationOptions
+    said: dict[str, Any]
+    timeout: float | None = None
+    max_retries: int = 0
+
+    @cached_property
+    def shown(self) -> list[ChatMessage]:
+        """The conversation as traces may see it."""
+        return [] if isinstance(self.source, Views) else shown(self.source, self.engine.placeholder)
+
+    def answer(self) -> Reply:
+        """Answer at once."""
+        reply = self._reply()
+        with closing(self._chunks()) as chunks:
+            for chunk in chunks:
+                reply.add(chunk)
+        return reply
+
+    async def aanswer(self) -> Reply:
+        """Answer at once, without blocking the event loop."""
+        reply = self._reply()
+        async with aclosing(self._achunks()) as chunks:
+            async for chunk in chunks:
+                reply.add(chunk)
+        return reply
+
+    def chat(self) -> ChatResponseGen:
+        """Answer a conversation in pieces."""
+        reply = self._reply()
+        with closing(self._chunks()) as chunks:
+            for chunk in chunks:
+                yield reply.chat(reply.add(chunk))
+
+    async def achat(self) -> ChatResponseAsyncGen:
+        """Answer a conversation in pieces, without blocking the event loop."""
+        reply = self._reply()
+        async with aclosing(self._achunks()) as chunks:
+            async for chunk in chunks:
+                yield reply.chat(reply.add(chunk))
+
+    def complete(self) -> CompletionResponseGen:
+        """Complete a prompt in pieces."""
+        reply = self._reply()
+        with closing(self._chunks()) as chunks:
+            for chunk in chunks:
+                yield reply.completion(reply.add(chunk))
+
+    async def acomplete(self) -> CompletionResponseAsyncGen:
+        """Complete a prompt in pieces, without blocking the event loop."""
+        reply = self._reply()
+        async with aclosing(self._achunks()) as chunks:
+            async for chunk in chunks:
+                yield reply.completion(reply.add(chunk))
+
+    def _reply(self) -> Reply:
+        return Reply(self._prompt_tokens, self.options.get("tools") or ())
+
+    def _prompt_tokens(self) -> int:
+        """Return the length of the public view, which is all that may be told of the prompt's."""
+        if isinstance(self.source, Views):
+            return len(self.source.public)
+        placeholder, tools = self.engine.placeholder, self.options.get("tools")
+        public = [Message(m.role, shown_text(m.segments, placeholder)) for m in self.source]
+        return len(build_views(public, self.engine.backend.tokenizer, placeholder, tools).public)
+
+    def _chunks(self) -> Generator[Chunk, None, None]:
+        for attempt in range(self.max_retries + 1):
+            watch = _Watch(self.timeout)
+            try:
+                with closing(self.engine.stream(self.source, **self.options)) as chunks:
+                    yield from map(watch, chunks)
+                return
+            except BackendError:
+                if watch.has_begun or attempt == self.max_retries:
+                    raise
+
+    async def _achunks(self) -> AsyncGenerator[Chunk, None]:
+        for attempt in range(self.max_retries + 1):
+            watch = _Watch(self.timeout)
+            try:
+                async with aclosing(self.engine.astream(self.source, **self.options)) as chunks:
+                    async for chunk in chunks:
+                        yield watch(chunk)
+                return
+            except BackendError:
+                if watch.has_begun or attempt == self.max_retries:
+                    raise
+
+
+class _Watch:
+    """Watches the chunks of one attempt for its timeout."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self.has_begun = False
+
+    def __call__(self, chunk: Chunk) -> Chunk:
+        self.has_begun = True
+        is_late = self._deadline is not None and time.monotonic() > self._deadline
+        if is_late and chunk.finish_reason is None:
+            raise BackendError(f"The answer was not finished within {self._timeout:g} s. Raise timeout.")
+        return chunk

@@ -1,0 +1,147 @@
+"""``DPFusionPromptHelper``: packs sealed documents into prompts without ever cutting a seal."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.indices.prompt_helper import PromptHelper
+from llama_index.core.llms import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.node_parser.text.token import TokenTextSplitter
+from llama_index.core.prompts import BasePromptTemplate
+
+from dpfusion_core.errors import ViewError
+from llamaindex_dpfusion.sealing import Seal, sealer
+
+if TYPE_CHECKING:
+    from llama_index.core.tools import BaseTool
+
+_PADDING = 5  # LlamaIndex's own default
+
+
+class DPFusionPromptHelper(PromptHelper):
+    """Packs texts for a model's context window: marks cost nothing, and pieces of a document are sealed anew.
+
+    LlamaIndex's own helper works too, but it counts marks as text, counts tokens of another model, and in a
+    very small window cuts what cannot be attributed any more. Use this one as
+    ``Settings.prompt_helper = DPFusionPromptHelper.from_llm(llm)``.
+
+    Example:
+        >>> from llama_index.core.prompts import PromptTemplate
+        >>> helper = DPFusionPromptHelper(context_window=120, num_output=20)
+        >>> text = sealer.seal("word " * 150, "doc-1").text
+        >>> chunks = helper.repack(PromptTemplate("Sum up: {context_str}"), [text])
+        >>> len(chunks), {s.unit for c in chunks for s in sealer.read(c, is_private=False)}
+        (2, {'doc-1'})
+    """
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of the class in serialised settings."""
+        return "DPFusionPromptHelper"
+
+    @classmethod
+    def from_llm(cls, llm: LLM, **options: Any) -> "DPFusionPromptHelper":
+        """Make a helper that counts with the model's own tokenizer.
+
+        Args:
+            llm: A :class:`~llamaindex_dpfusion.DPFusionLLM`, or a structured LLM around one.
+            **options: Further arguments of LlamaIndex's ``PromptHelper``.
+        """
+        inner: Any = llm.llm if isinstance(llm, StructuredLLM) else llm
+        metadata = llm.metadata
+        sizes = {"context_window": metadata.context_window, "num_output": metadata.num_output}
+        return cls(**{**sizes, "tokenizer": _counter(inner.engine.backend.tokenizer), **options})
+
+    def repack(
+        self,
+        prompt: BasePromptTemplate,
+        text_chunks: Sequence[str],
+        padding: int = _PADDING,
+        llm: LLM | None = None,
+        tools: "list[BaseTool] | None" = None,
+    ) -> list[str]:
+        """Join and split texts so that each result fits into the window with the prompt.
+
+        Raises:
+            ViewError: If the prompt leaves no room for any text.
+        """
+        splitter = self._splitter(prompt, 1, padding, llm, tools)
+        packed: list[str] = []
+        room = 0
+        for text, size in self._pieces(text_chunks, splitter):
+            if packed and size <= room:
+                packed[-1] += f"\n\n{text}"
+                room -= size + 1
+            else:
+                packed.append(text)
+                room = splitter.chunk_size - size - 1
+        return packed or [""]
+
+    def truncate(
+        self,
+        prompt: BasePromptTemplate,
+        text_chunks: Sequence[str],
+        padding: int = _PADDING,
+        llm: LLM | None = None,
+        tools: "list[BaseTool] | None" = None,
+    ) -> list[str]:
+        """Shorten texts so that all of them fit into the window with the prompt.
+
+        Raises:
+            ViewError: If the prompt leaves no room for any text.
+        """
+        if not text_chunks:
+            return []
+        splitter = self._splitter(prompt, len(text_chunks), padding, llm, tools)
+        kept = []
+        for chunk in text_chunks:
+            room, parts = splitter.chunk_size, []
+            for text, size in self._pieces([chunk], splitter):
+                if size > room:
+                    break
+                parts.append(text)
+                room -= size + 1
+            kept.append("\n\n".join(parts))
+        return kept
+
+    def _splitter(
+        self,
+        prompt: BasePromptTemplate,
+        parts: int,
+        padding: int,
+        llm: LLM | None,
+        tools: "list[BaseTool] | None",
+    ) -> TokenTextSplitter:
+        try:
+            return self.get_text_splitter_given_prompt(prompt, parts, padding=padding, llm=llm, tools=tools)
+        except ValueError:
+            pass
+        raise ViewError(
+            f"The prompt and num_output={self.num_output} leave no room for documents in a context window of "
+            f"{self.context_window} tokens. Lower max_tokens, shorten the prompt or the history, or use a "
+            "model with a larger window. The modes refine and compact want 500 tokens of padding; "
+            "tree_summarize and simple_summarize want 5."
+        )
+
+    def _pieces(self, text_chunks: Sequence[str], splitter: TokenTextSplitter) -> Iterator[tuple[str, int]]:
+        """Yield texts that fit, and their sizes in tokens without marks."""
+        count = self._token_counter.get_string_tokens
+        for chunk in text_chunks:
+            for piece in sealer.pieces(chunk):
+                content = piece.content if isinstance(piece, Seal) else piece
+                size = count(content)
+                if size <= splitter.chunk_size:
+                    yield (piece.text if isinstance(piece, Seal) else piece), size
+                    continue
+                for part in splitter.split_text(content):
+                    sealed = (
+                        sealer.seal(part, piece.unit, remember=True).text if isinstance(piece, Seal) else part
+                    )
+                    yield sealed, count(part)
+
+
+def _counter(tokenizer: Any) -> Callable[[str], list[int]]:
+    def tokens(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    return tokens

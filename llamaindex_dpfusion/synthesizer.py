@@ -1,0 +1,94 @@
+"""``DPFusionSynthesizer``: a response synthesizer that seals the nodes that it is given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.llms import LLM
+from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
+from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
+from llama_index.core.response_synthesizers.base import BaseSynthesizer
+from llama_index.core.schema import NodeWithScore, QueryType
+from llama_index.core.settings import Settings
+from llama_index.core.types import RESPONSE_TEXT_TYPE
+
+from llamaindex_dpfusion.packing import DPFusionPromptHelper
+from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor
+
+
+class DPFusionSynthesizer(BaseSynthesizer):
+    """Answers from nodes of which each document is a privacy unit of its own.
+
+    It seals the nodes that it is given, whatever an engine has made of them before, and packs them by
+    the model's own tokens. Pass it as ``response_synthesizer`` where an engine takes one; elsewhere a
+    :class:`~llamaindex_dpfusion.DPFusionNodePostprocessor` does.
+
+    Args:
+        response_mode: Any of LlamaIndex's modes that ask a model.
+        llm: The LLM; ``Settings.llm`` by default.
+        sealing: How nodes are sealed.
+        **options: Further arguments of LlamaIndex's ``get_response_synthesizer``.
+    """
+
+    def __init__(
+        self,
+        response_mode: ResponseMode | str = ResponseMode.COMPACT,
+        *,
+        llm: LLM | None = None,
+        sealing: DPFusionNodePostprocessor | None = None,
+        **options: Any,
+    ) -> None:
+        llm = llm or Settings.llm
+        helper = options.pop("prompt_helper", None) or DPFusionPromptHelper.from_llm(llm)
+        self._inner = get_response_synthesizer(
+            llm=llm, response_mode=ResponseMode(response_mode), prompt_helper=helper, **options
+        )
+        super().__init__(llm=llm, prompt_helper=helper, streaming=bool(options.get("streaming")))
+        self._sealing = sealing or DPFusionNodePostprocessor()
+
+    def synthesize(
+        self,
+        query: QueryType,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        **response_kwargs: Any,
+    ) -> RESPONSE_TYPE:
+        """Answer a query from nodes; the response's source nodes are those that were given."""
+        sealed = self._sealing.postprocess_nodes(list(nodes))
+        response = self._inner.synthesize(query, sealed, additional_source_nodes, **response_kwargs)
+        response.source_nodes = [*nodes, *(additional_source_nodes or ())]
+        return response
+
+    async def asynthesize(
+        self,
+        query: QueryType,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        **response_kwargs: Any,
+    ) -> RESPONSE_TYPE:
+        """Answer a query from nodes; see :meth:`synthesize`."""
+        sealed = self._sealing.postprocess_nodes(list(nodes))
+        response = await self._inner.asynthesize(query, sealed, additional_source_nodes, **response_kwargs)
+        response.source_nodes = [*nodes, *(additional_source_nodes or ())]
+        return response
+
+    def get_response(
+        self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
+    ) -> RESPONSE_TEXT_TYPE:
+        """Answer a query from texts; what is not sealed in them is one private unit."""
+        return self._inner.get_response(query_str, text_chunks, **response_kwargs)
+
+    async def aget_response(
+        self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any
+    ) -> RESPONSE_TEXT_TYPE:
+        """Answer a query from texts; see :meth:`get_response`."""
+        return await self._inner.aget_response(query_str, text_chunks, **response_kwargs)
+
+    def _get_prompts(self) -> PromptDictType:
+        return {}
+
+    def _update_prompts(self, prompts: PromptDictType) -> None:
+        return None
+
+    def _get_prompt_modules(self) -> PromptMixinType:
+        return {"synthesizer": self._inner}
