@@ -34,6 +34,7 @@ from llamaindex_dpfusion import structured, tracing
 from llamaindex_dpfusion.calls import Call
 from llamaindex_dpfusion.messages import PUBLIC_ROLES, prompt_views, shown, shown_text, to_core
 from llamaindex_dpfusion.options import engine_options
+from llamaindex_dpfusion.replies import adeltas, deltas
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate
 from llamaindex_dpfusion.tracing import untraced
@@ -224,10 +225,13 @@ class DPFusionLLM(FunctionCallingLLM):
         """Return an async generator over the answer; see :meth:`stream_chat`."""
         call = self._chat_call(messages, kwargs)
 
-        async def work() -> ChatResponseAsyncGen:
-            return call.achat()
+        responses = call.achat()
 
-        return await tracing.achat(self, "astream_chat", call.shown, call.said, work)
+        async def work() -> ChatResponseAsyncGen:
+            return responses
+
+        traced = await tracing.achat(self, "astream_chat", call.shown, call.said, work)
+        return tracing.closing_both(traced, responses)
 
     # -- Completion --
 
@@ -274,10 +278,13 @@ class DPFusionLLM(FunctionCallingLLM):
         """Return an async generator over the completion; see :meth:`complete`."""
         call, text = self._complete_call(prompt, formatted, kwargs)
 
-        async def work() -> CompletionResponseAsyncGen:
-            return call.acomplete()
+        responses = call.acomplete()
 
-        return await tracing.acomplete(self, "astream_complete", text, call.said, work)
+        async def work() -> CompletionResponseAsyncGen:
+            return responses
+
+        traced = await tracing.acomplete(self, "astream_complete", text, call.said, work)
+        return tracing.closing_both(traced, responses)
 
     # -- Prompt templates --
 
@@ -313,8 +320,8 @@ class DPFusionLLM(FunctionCallingLLM):
 
         def work() -> TokenGen:
             if isinstance(source, str):
-                return (r.delta or "" for r in self.stream_complete(source, formatted=True))
-            return (r.delta or "" for r in self.stream_chat(source))
+                return deltas(self.stream_complete(source, formatted=True))
+            return deltas(self.stream_chat(source))
 
         return tracing.predict(self, "stream", self._shown_source(source), work)
 
@@ -326,9 +333,8 @@ class DPFusionLLM(FunctionCallingLLM):
 
         async def work() -> TokenAsyncGen:
             if isinstance(source, str):
-                completions = await self.astream_complete(source, formatted=True)
-                return (r.delta or "" async for r in completions)
-            return (r.delta or "" async for r in await self.astream_chat(source))
+                return adeltas(await self.astream_complete(source, formatted=True))
+            return adeltas(await self.astream_chat(source))
 
         return await tracing.apredict(self, "astream", self._shown_source(source), work)
 

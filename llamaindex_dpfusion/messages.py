@@ -64,7 +64,7 @@ def to_core(
 
 
 def _translate(message: ChatMessage, public_roles: Collection[str]) -> Message:
-    role, text = _ROLES[message.role.value], _text(message)
+    role, text = _ROLES[message.role.value], text_of(message)
     is_private = message.additional_kwargs.get("is_private")
     if is_private is None:
         is_private = role not in public_roles or repeats_a_tool(message)
@@ -93,7 +93,12 @@ def unit_of(message: ChatMessage) -> str:
     return unit if isinstance(unit, str) and unit else DEFAULT_UNIT
 
 
-def _text(message: ChatMessage) -> str:
+def text_of(message: ChatMessage) -> str:
+    """Return the text of a message.
+
+    Raises:
+        UnsupportedError: If it holds something else than text.
+    """
     for block in message.blocks:
         if not isinstance(block, TextBlock | ThinkingBlock | ToolCallBlock | CachePoint):
             raise UnsupportedError(

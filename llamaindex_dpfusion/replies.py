@@ -1,6 +1,7 @@
 """From the engine's chunks to LlamaIndex's responses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, closing
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -88,3 +89,17 @@ class Reply:
     def _raw(self) -> dict[str, Any]:
         reason = self._last.finish_reason if self._last else None
         return {"dp_fusion": self._guarantee(), "finish_reason": reason, "usage": self._usage()}
+
+
+def deltas(responses: Generator[Any, None, None]) -> Generator[str, None, None]:
+    """Yield the new text of each response; closing it closes the responses."""
+    with closing(responses):
+        for response in responses:
+            yield response.delta or ""
+
+
+async def adeltas(responses: AsyncGenerator[Any, None]) -> AsyncGenerator[str, None]:
+    """Yield the new text of each response; closing it closes the responses."""
+    async with aclosing(responses):
+        async for response in responses:
+            yield response.delta or ""

@@ -26,6 +26,7 @@ from dpfusion_core.messages import DEFAULT_UNIT, Segment
 
 # Anything that looks like a mark, or like the beginning of one that was cut off.
 _LIKE = re.compile(r"\[\[/?dpf[^\s\[\]]*(?:\]\]?)?", re.IGNORECASE)
+_FRONT = re.compile(r"(?:\[|\[\[/?(?:d|dp)?)\Z")
 _OPEN = re.compile(r"\[\[dpf:(?P<nonce>[\w-]{11}):(?P<unit>[\w.~%-]*):(?P<code>[\w-]{16})\]\]")
 _HANDLE = re.compile(r"\[\[dpfv:(?P<nonce>[\w-]{11}):(?P<unit>[\w.~%-]*):(?P<code>[\w-]{16})\]\]")
 # What LlamaIndex's generic formatters write of a message's flags into a prompt.
@@ -210,7 +211,7 @@ class Sealer:
 
     def _attribute(self, text: str, near: Sequence[Seal], unit: str) -> list[Segment]:
         """Say whose a stretch of private text is."""
-        text = clean(self._without_rest(text))
+        text = clean(self._without_rests(text))
         if owner := self._owner(text, near):
             return [owner.segment(text)]
         lines = text.splitlines(keepends=True)
@@ -248,13 +249,15 @@ class Sealer:
         }
         return found.popitem()[1] if len(found) == 1 else None
 
-    def _without_rest(self, text: str) -> str:
-        """Drop the rear part of a mark at the beginning, if a splitter of characters has left one."""
-        text = text.lstrip()
-        rest = re.match(r"[^\s\[\]]*\]\]?|[^\s\[\]]{4,}\Z", text)
+    def _without_rests(self, text: str) -> str:
+        """Drop the parts of marks that a splitter of characters has left at the ends."""
+        text = _FRONT.sub("", text)
+        start = text.lstrip()
+        end = start.find("]]") + 2 if "]]" in start else len(start) if len(start) > 3 else 1
+        rest = start[:end]
         marks = (m for seal in list(self._documents.values()) for m in (seal.opening, seal.closing))
-        if rest and any(rest[0] in mark for mark in marks):
-            return text[rest.end() :]
+        if rest and any(mark.endswith(rest) or rest == start in mark for mark in marks):
+            return start[end:]
         return text
 
     def _code(self, *parts: str) -> str:

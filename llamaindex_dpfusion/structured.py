@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.llms.types import (
@@ -90,18 +91,20 @@ class Partial:
 def stream(responses: ChatResponseGen, output_cls: type[BaseModel]) -> Generator[Any, None, None]:
     """Yield the object as it grows, and at the end the whole one."""
     partial, response = Partial(output_cls), None
-    for response in responses:
-        if (found := partial(response)) is not None:
-            yield found
+    with closing(responses):
+        for response in responses:
+            if (found := partial(response)) is not None:
+                yield found
     yield parse(response or ChatResponse(message=ChatMessage()), output_cls)
 
 
 async def astream(responses: ChatResponseAsyncGen, output_cls: type[BaseModel]) -> AsyncGenerator[Any, None]:
     """Yield the object as it grows, and at the end the whole one."""
     partial, response = Partial(output_cls), None
-    async for response in responses:
-        if (found := partial(response)) is not None:
-            yield found
+    async with aclosing(responses):
+        async for response in responses:
+            if (found := partial(response)) is not None:
+                yield found
     yield parse(response or ChatResponse(message=ChatMessage()), output_cls)
 
 

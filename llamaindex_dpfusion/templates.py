@@ -16,7 +16,7 @@ from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
-from llamaindex_dpfusion.messages import repeats_a_tool, unit_of
+from llamaindex_dpfusion.messages import repeats_a_tool, text_of, unit_of
 from llamaindex_dpfusion.sealing import sealer
 
 PUBLIC_ARGUMENTS = (
@@ -103,6 +103,7 @@ class FilledTemplate:
         if isinstance(value, dict):
             return {key: self._stand_in(item, is_public=is_public) for key, item in value.items()}
         if isinstance(value, ChatMessage):
+            text_of(value)  # templates would fetch images
             blocks = [
                 TextBlock(text=self._stand_in(block.text, is_public=is_public))
                 if isinstance(block, TextBlock)

@@ -6,6 +6,7 @@ work inside them through a closure.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -66,7 +67,17 @@ async def acomplete(
     async def acomplete(self: LLM, prompt: str, **options: Any) -> T:
         return await work()
 
-    return await _traced(acomplete, llm, name, llm_completion_callback())(llm, shown, **options)  # type: ignore[no-any-return]
+    traced = _traced(acomplete, llm, name, llm_completion_callback())
+    return await traced(llm, shown, **options)  # type: ignore[no-any-return]
+
+
+async def closing_both(
+    outer: AsyncGenerator[T, None], inner: AsyncGenerator[T, None]
+) -> AsyncGenerator[T, None]:
+    """Yield from the traced generator; whoever closes it closes ours, which LlamaIndex's tracing does not."""
+    async with aclosing(inner), aclosing(outer):
+        async for item in outer:
+            yield item
 
 
 def predict(llm: LLM, name: str, shown: str, work: Callable[[], T]) -> T:

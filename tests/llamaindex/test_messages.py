@@ -1,0 +1,150 @@
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+
+from dpfusion_core.errors import UnsupportedError
+from dpfusion_core.messages import DEFAULT_UNIT, Segment, ToolCall
+from llamaindex_dpfusion.messages import prompt_views, shown, to_core
+from llamaindex_dpfusion.sealing import sealer
+
+
+def units(message: ChatMessage, **options: Any) -> set[str | None]:
+    return {segment.unit for segment in to_core([message], **options)[0].segments}
+
+
+@pytest.mark.parametrize(
+    ("role", "unit"),
+    [
+        ("user", None),
+        ("assistant", None),
+        ("model", None),
+        ("chatbot", None),
+        ("system", DEFAULT_UNIT),
+        ("developer", DEFAULT_UNIT),
+        ("tool", DEFAULT_UNIT),
+        ("function", DEFAULT_UNIT),
+    ],
+)
+def test_who_is_public_by_default(role: str, unit: str | None) -> None:
+    assert units(ChatMessage("Hello.", role=role)) == {unit}
+
+
+def test_every_role_of_llama_index_is_known() -> None:
+    for role in MessageRole:
+        assert to_core([ChatMessage("Hello.", role=role)])
+
+
+@pytest.mark.parametrize(
+    ("flag", "unit"),
+    [(True, DEFAULT_UNIT), (False, None), ("yes", DEFAULT_UNIT), (0, DEFAULT_UNIT), ("", DEFAULT_UNIT)],
+)
+@pytest.mark.parametrize("role", ["user", "system", "tool"])
+def test_only_false_is_public(role: str, flag: Any, unit: str | None) -> None:
+    assert units(ChatMessage("Hello.", role=role, additional_kwargs={"is_private": flag})) == {unit}
+
+
+def test_a_flagged_message_may_name_its_unit() -> None:
+    message = ChatMessage("Hello.", additional_kwargs={"is_private": True, "unit": "ann"})
+    assert units(message) == {"ann"}
+    message.additional_kwargs["unit"] = 17
+    assert units(message) == {DEFAULT_UNIT}
+
+
+def test_roles_can_be_made_public() -> None:
+    assert units(ChatMessage("Be brief.", role="system"), public_roles=("system",)) == {None}
+    assert units(ChatMessage("Hello.", role="user"), public_roles=("system",)) == {DEFAULT_UNIT}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ChatMessage("Observation: Ann is ill.", role="user"),
+        ChatMessage("Thought: I look.\nAction: x\n Observation: Ann is ill.\nAnswer: ill", role="assistant"),
+        ChatMessage("Ann is ill.", role="assistant", additional_kwargs={"tool_call_id": "1"}),
+        ChatMessage("Ann is ill.", role="tool", additional_kwargs={"tool_call_id": "1"}),
+    ],
+)
+def test_what_a_tool_has_said_is_private_in_whosever_message(message: ChatMessage) -> None:
+    assert units(message, public_roles=("system", "user", "assistant", "tool")) == {DEFAULT_UNIT}
+
+
+def test_sealed_text_keeps_its_unit_in_any_message() -> None:
+    for role in MessageRole:
+        text = sealer.seal("Ann is ill.", "ann").text
+        assert "ann" in units(ChatMessage(f"Text {text}", role=role))
+
+
+def test_a_damaged_seal_makes_a_public_message_private() -> None:
+    text = sealer.seal("Ann is ill.", "ann").text[:-1]
+    assert units(ChatMessage(f"Text {text}")) == {DEFAULT_UNIT}
+
+
+@pytest.mark.parametrize(
+    "block", [ImageBlock(url="http://x/y.png"), AudioBlock(url="http://x"), DocumentBlock(url="http://x")]
+)
+def test_media_are_refused(block: Any) -> None:
+    with pytest.raises(UnsupportedError, match=type(block).__name__):
+        to_core([ChatMessage(role="user", blocks=[TextBlock(text="See:"), block])])
+
+
+def test_calls_of_tools_come_through() -> None:
+    blocks = [
+        ThinkingBlock(content="hm"),
+        TextBlock(text="I look."),
+        ToolCallBlock(tool_call_id="7", tool_name="find", tool_kwargs={"q": "x"}),
+    ]
+    call, answer = to_core(
+        [
+            ChatMessage(role="assistant", blocks=blocks),
+            ChatMessage("Found.", role="tool", additional_kwargs={"tool_call_id": "7"}),
+        ]
+    )
+    assert call.tool_calls == (ToolCall("find", {"q": "x"}, "7"),)
+    assert call.content[0].text == "I look."
+    assert answer.tool_call_id == "7"
+
+
+def test_an_empty_message_is_no_error() -> None:
+    assert to_core([ChatMessage("", role="tool"), ChatMessage(role="assistant")])[0].segments == ()
+
+
+def test_additional_kwargs_do_not_reach_the_model() -> None:
+    [message] = to_core([ChatMessage("Hello.", additional_kwargs={"secret": "x", "is_private": False})])
+    assert [s.text for s in message.segments] == ["Hello."]
+
+
+def test_traces_see_placeholders() -> None:
+    messages = to_core([ChatMessage("Ann.", additional_kwargs={"is_private": True}), ChatMessage("Who?")])
+    assert [m.content for m in shown(messages, lambda segment: "____")] == ["____", "Who?"]
+
+
+class Words:
+    bos_token = "<s>"
+
+    def __call__(
+        self, text: str, add_special_tokens: bool = True, verbose: bool = True
+    ) -> dict[str, list[int]]:
+        ids = [sum(map(ord, word)) for word in text.split()]
+        return {"input_ids": ([1] if add_special_tokens else []) + ids}
+
+
+def test_a_ready_prompt_never_begins_twice() -> None:
+    def placeholder(segment: Segment) -> str:
+        return "____"
+
+    tokenizer: Any = Words()
+    assert prompt_views([Segment("a b")], tokenizer, placeholder).public[0] == 1
+    assert prompt_views([Segment("<s> a b")], tokenizer, placeholder).public.count(1) == 0
+    views = prompt_views([Segment("a "), Segment("x", True, "u"), Segment(" b")], tokenizer, placeholder)
+    assert views.units == ("u",)
+    assert views.private["u"] != views.public
