@@ -18,13 +18,14 @@ if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("
 from llamaindex_dpfusion.ingestion import DPFusionTransform
 from llamaindex_dpfusion.llm import DPFusionLLM
 from llamaindex_dpfusion.packing import DPFusionPromptHelper
-from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor
+from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
 from llamaindex_dpfusion.synthesizer import DPFusionSynthesizer
 
 __all__ = [
     "DPFusionLLM",
     "DPFusionNodePostprocessor",
     "DPFusionPromptHelper",
+    "DPFusionRetriever",
     "DPFusionSynthesizer",
     "DPFusionTransform",
 ]

@@ -1,23 +1,28 @@
-"""``DPFusionNodePostprocessor``: every retrieved document becomes a privacy unit of its own."""
+"""``DPFusionNodePostprocessor`` and ``DPFusionRetriever``: every document becomes a privacy unit of its own."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import (
     BaseNode,
     ImageNode,
     MetadataMode,
     Node,
+    NodeRelationship,
     NodeWithScore,
     QueryBundle,
+    RelatedNodeInfo,
     TextNode,
 )
 
 from dpfusion_core.errors import UnsupportedError
 from dpfusion_core.messages import DEFAULT_UNIT
 from llamaindex_dpfusion.sealing import Seal, sealer
+from llamaindex_dpfusion.tracing import bare, untraced
 
 UnitOf = Literal["document", "node"] | Callable[[BaseNode], str]
 """Which privacy unit a node belongs to: its document's, one of its own, or what a function names."""
@@ -32,6 +37,14 @@ class SealedNode(TextNode):
         """Return the text; sealed, metadata and all, if it is meant for an LLM."""
         return self._shown if metadata_mode == MetadataMode.LLM else super().get_content(metadata_mode)
 
+    def reveal(self) -> str:
+        """Return the text and metadata that the model sees, in vault mode too.
+
+        Raises:
+            ViewError: If the process has forgotten it since.
+        """
+        return "".join(segment.text for segment in sealer.read(self._shown, is_private=True))
+
 
 class DPFusionNodePostprocessor(BaseNodePostprocessor):
     """Gives every retrieved document a privacy unit of its own; put it last in ``node_postprocessors``.
@@ -44,9 +57,11 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
             id if it has none. ``"node"``: each node is a unit. A function of the node names the unit; the
             name is public.
         public: Says of a node that it is public. By default none is.
-        vault: Whether LlamaIndex sees a short handle only, in place of the text, so that the text stays out
-            of the events and traces of prompts. Splitters then see short texts: everything goes into
-            one prompt.
+        vault: Whether everybody but the model sees a short handle in place of text and metadata:
+            ``response.source_nodes``, events and traces hold no text. :meth:`SealedNode.reveal` gives it.
+            Splitters see short texts, so everything goes into one prompt; a view shows one document at a
+            time, so only the longest must fit. The retriever's own event comes before: see
+            :class:`DPFusionRetriever`.
 
     Example:
         >>> nodes = [NodeWithScore(node=TextNode(text="Ann lives in Oslo.", id_="ann"))]
@@ -69,11 +84,13 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
         """Name of the class in serialised settings."""
         return "DPFusionNodePostprocessor"
 
+    @untraced
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         return [NodeWithScore(node=self._sealed(node.node), score=node.score) for node in nodes]
 
+    @untraced
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
@@ -81,11 +98,19 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
 
     def _sealed(self, node: BaseNode) -> SealedNode:
         seal = self._seal(node)
+        if self.vault:
+            source = node.source_node
+            kept = (
+                {} if source is None else {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=source.node_id)}
+            )
+            sealed = SealedNode(id_=node.node_id, text=seal.handle, relationships=kept)
+            sealed._shown = seal.handle
+            return sealed
         data = {name: getattr(node, name) for name in TextNode.model_fields if hasattr(node, name)}
         if not isinstance(node, TextNode):  # a Document, or a Node of several kinds of media
             data["text"] = node.get_content(MetadataMode.NONE)
         sealed = SealedNode(**data)
-        sealed._shown = seal.handle if self.vault else seal.text
+        sealed._shown = seal.text
         return sealed
 
     def _seal(self, node: BaseNode) -> Seal:
@@ -106,3 +131,33 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
             return name if isinstance(name, str) and name else DEFAULT_UNIT
         document = node.ref_doc_id if self.unit == "document" else None
         return document or node.node_id or DEFAULT_UNIT
+
+
+class DPFusionRetriever(BaseRetriever):
+    """A retriever whose nodes are sealed before any event tells of them.
+
+    Use it in place of the postprocessor where events and traces may hold no text at all.
+
+    Args:
+        retriever: Finds the nodes.
+        sealing: How they are sealed; in vault mode by default.
+    """
+
+    def __init__(
+        self, retriever: BaseRetriever, sealing: DPFusionNodePostprocessor | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._inner = retriever
+        self._sealing = sealing or DPFusionNodePostprocessor(vault=True)
+
+    @untraced
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        retrieve = bare(self._inner._retrieve)
+        return self._sealing.postprocess_nodes(retrieve(query_bundle))
+
+    @untraced
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        if type(self._inner)._aretrieve is BaseRetriever._aretrieve:  # it would call the traced method
+            return await asyncio.to_thread(self._retrieve, query_bundle)
+        retrieve = bare(self._inner._aretrieve)
+        return self._sealing.postprocess_nodes(await retrieve(query_bundle))

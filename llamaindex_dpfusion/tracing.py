@@ -30,6 +30,12 @@ def untraced(method: F) -> F:
     return method
 
 
+def bare(method: F) -> F:
+    """Return a method without the span that LlamaIndex has wrapped it in."""
+    found: F = getattr(method, "__wrapped__", method)
+    return found
+
+
 def chat(llm: LLM, name: str, shown: list[ChatMessage], options: dict[str, Any], work: Callable[[], T]) -> T:
     """Do the work of ``chat`` or ``stream_chat`` as one traced call."""
 

@@ -285,7 +285,9 @@ def test_a_call_that_fails_before_the_first_token_is_tried_again(
     method: str, retries: int, is_enough: bool
 ) -> None:
     backend = FailingBackend(lambda prompt: "Yes.", None)
-    llm = DPFusionLLM(engine=FusionEngine(backend, ledger=backend.ledger), alpha=2.0, beta=0.01, max_retries=retries)
+    llm = DPFusionLLM(
+        engine=FusionEngine(backend, ledger=backend.ledger), alpha=2.0, beta=0.01, max_retries=retries
+    )
     if is_enough:
         assert _call(llm, method, CHAT).message.content == "Yes."
     else:
