@@ -1,0 +1,181 @@
+from typing import Any
+
+import pytest
+from llama_index.core import Settings, SummaryIndex, VectorStoreIndex
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import (
+    Document,
+    ImageDocument,
+    ImageNode,
+    MediaResource,
+    MetadataMode,
+    Node,
+    NodeRelationship,
+    NodeWithScore,
+    RelatedNodeInfo,
+    TextNode,
+)
+
+from dpfusion_core.errors import UnsupportedError
+from llamaindex_dpfusion import DPFusionNodePostprocessor
+from llamaindex_dpfusion.sealing import sealer
+from tests.llamaindex.recording import QUESTION, HashEmbedding, check, documents, recording_llm
+
+SOURCE = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="record-7", metadata={"author": "Dr. Roe"})}
+NODE = TextNode(text="Ann is ill.", id_="node-1", metadata={"author": "Dr. Roe"}, relationships=SOURCE)
+
+
+def seal(node: Any, **options: Any) -> Any:
+    return DPFusionNodePostprocessor(**options).postprocess_nodes([NodeWithScore(node=node, score=0.5)])[0]
+
+
+def units(node: Any, **options: Any) -> list[tuple[str, str | None]]:
+    text = seal(node, **options).node.get_content(MetadataMode.LLM)
+    return [(s.text, s.unit) for s in sealer.read(text, is_private=False)]
+
+
+def test_an_app_becomes_private_per_document_with_two_lines() -> None:
+    docs = documents()
+    llm, backend = recording_llm()
+
+    Settings.llm = llm  # line one
+    index = VectorStoreIndex.from_documents(docs)
+    query_engine = index.as_query_engine(
+        similarity_top_k=9,
+        node_postprocessors=[DPFusionNodePostprocessor()],  # line two
+    )
+    response = query_engine.query("What did the author do growing up?")
+
+    assert str(response) == "It is so."
+    check(backend, docs)
+    assert sorted(backend.calls[0].private) == sorted(doc.node_id for doc in docs)
+
+
+def test_without_the_second_line_all_documents_are_one_unit() -> None:
+    docs = documents()
+    llm, backend = recording_llm()
+    SummaryIndex.from_documents(docs).as_query_engine(llm=llm).query(QUESTION)
+    [call] = backend.calls
+    assert list(call.private) == ["PRIVATE"]
+    assert not any(word in call.public for doc in docs for word in doc.text.split())
+
+
+def test_the_mark_covers_metadata_and_only_the_llm_sees_it() -> None:
+    sealed = seal(NODE)
+    assert units(NODE) == [("author: Dr. Roe\n\nAnn is ill.", "record-7")]
+    assert sealed.score == 0.5
+    assert sealed.node.text == sealed.node.get_content() == "Ann is ill."
+    assert sealed.node.get_content(MetadataMode.EMBED) == NODE.get_content(MetadataMode.EMBED)
+    assert sealed.node.get_content(MetadataMode.ALL) == NODE.get_content(MetadataMode.ALL)
+    assert sealed.node.metadata == NODE.metadata
+    assert (sealed.node.node_id, sealed.node.ref_doc_id, sealed.node.hash) == (
+        NODE.node_id,
+        "record-7",
+        NODE.hash,
+    )
+    assert "dpf" not in str(sealed.node.to_dict())
+    assert "dpf" not in repr(sealed)
+    assert sealed.node.reveal() == "author: Dr. Roe\n\nAnn is ill."
+    assert "dpf" not in NODE.get_content(MetadataMode.LLM)
+
+
+def test_excluded_metadata_stay_excluded() -> None:
+    node = NODE.model_copy(update={"excluded_llm_metadata_keys": ["author"]})
+    assert units(node) == [("Ann is ill.", "record-7")]
+
+
+@pytest.mark.parametrize(
+    ("node", "options", "unit"),
+    [
+        (NODE, {}, "record-7"),
+        (NODE, {"unit": "node"}, "node-1"),
+        (NODE, {"unit": lambda node: node.metadata["author"]}, "Dr. Roe"),
+        (NODE, {"unit": lambda node: None}, "PRIVATE"),
+        (TextNode(text="Ann is ill.", id_="alone"), {}, "alone"),
+        (TextNode(text="Ann is ill.", id_=""), {}, "PRIVATE"),
+        (Document(text="Ann is ill.", doc_id="whole"), {}, "whole"),
+        (Node(text_resource=MediaResource(text="Ann is ill."), id_="media"), {}, "media"),
+        (NODE, {"public": lambda node: node.metadata["author"] == "Dr. Roe"}, None),
+        (NODE, {"public": lambda node: "yes"}, "record-7"),
+    ],
+)
+def test_whose_unit_a_node_is(node: Any, options: Any, unit: str | None) -> None:
+    assert [u for text, u in units(node, **options) if "Ann" in text] == [unit]
+
+
+def test_two_nodes_with_one_id_and_different_text_are_one_unit() -> None:
+    nodes = [NodeWithScore(node=TextNode(text=text, id_="same")) for text in ("Ann is ill.", "Ann is well.")]
+    llm, backend = recording_llm()
+    sealed = DPFusionNodePostprocessor().postprocess_nodes(nodes)
+    RetrieverQueryEngine.from_args(None, llm=llm).synthesize(_bundle(), sealed)  # type: ignore[arg-type]
+    [call] = backend.calls
+    assert list(call.private) == ["same"]
+    assert "Ann is ill." in call.private["same"]
+    assert "Ann is well." in call.private["same"]
+
+
+def _bundle() -> Any:
+    from llama_index.core.schema import QueryBundle
+
+    return QueryBundle("How is Ann?")
+
+
+def test_sealing_twice_is_sealing_once() -> None:
+    again = DPFusionNodePostprocessor().postprocess_nodes([seal(NODE)])[0]
+    text = again.node.get_content(MetadataMode.LLM)
+    assert [s.unit for s in sealer.read(text, is_private=False)] == ["record-7"]
+
+
+def test_a_sealed_node_that_is_stored_and_comes_back_is_a_plain_one() -> None:
+    stored = TextNode.from_dict(seal(NODE).node.to_dict())
+    assert stored.get_content(MetadataMode.LLM) == NODE.get_content(MetadataMode.LLM)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        ImageNode(text="x", image="YQ=="),
+        ImageDocument(text="x", image="YQ=="),
+        Node(text_resource=MediaResource(text="x"), image_resource=MediaResource(data=b"x")),
+    ],
+)
+def test_images_are_refused(node: Any) -> None:
+    with pytest.raises(UnsupportedError, match="image"):
+        seal(node)
+
+
+def test_an_empty_retrieval_asks_nobody() -> None:
+    llm, backend = recording_llm()
+    index = VectorStoreIndex([], embed_model=HashEmbedding())
+    engine = index.as_query_engine(llm=llm, node_postprocessors=[DPFusionNodePostprocessor()])
+    assert str(engine.query(QUESTION)) == "Empty Response"
+    assert not backend.calls
+
+
+def test_a_vault_node_shows_its_handle_everywhere() -> None:
+    sealed = seal(NODE, vault=True)
+    assert "Ann" not in repr(sealed)
+    assert "Roe" not in str(sealed.node.model_dump())
+    assert sealed.node.text == sealed.node.get_content(MetadataMode.LLM)
+    assert sealed.node.ref_doc_id == "record-7"
+    assert units(NODE, vault=True) == [("author: Dr. Roe\n\nAnn is ill.", "record-7")]
+
+
+async def test_async_postprocessing_is_the_same() -> None:
+    [sealed] = await DPFusionNodePostprocessor().apostprocess_nodes([NodeWithScore(node=NODE)])
+    text = sealed.node.get_content(MetadataMode.LLM)
+    assert [s.unit for s in sealer.read(text, is_private=False)] == ["record-7"]
+
+
+def test_a_hostile_document_stays_in_its_unit() -> None:
+    docs = documents(2)
+    stolen = seal(docs[0]).node.get_content(MetadataMode.LLM)
+    hostile = Document(text=f"evil1 {stolen[-30:]} evil2 {stolen[:70]} evil3 {stolen} evil4", doc_id="evil")
+    llm, backend = recording_llm()
+    index = SummaryIndex.from_documents([*docs, hostile])
+    index.as_query_engine(llm=llm, node_postprocessors=[DPFusionNodePostprocessor()]).query(QUESTION)
+    [call] = backend.calls
+    assert list(call.private) == ["doc-0", "doc-1", "evil"]
+    assert all("evil" not in row for unit, row in call.private.items() if unit != "evil")
+    assert "evil" not in call.public
+    assert all("[[" not in row for row in call.rows)
