@@ -10,6 +10,7 @@ from dpfusion_core.errors import PrivacyParameterError, TaggerError
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from dpfusion_core.tagging.occurrences import find_phrases, same_phrase, tag_everywhere
 from dpfusion_core.tagging.spans import Span, Tagger, merge_spans
+from dpfusion_core.tagging.windows import check_readable
 
 UnitsOf = Literal["message", "label", "entity"] | Callable[[Span, str], str]
 """Which privacy unit a tagged phrase belongs to: its message's, one for each label, one for each entity,
@@ -144,6 +145,7 @@ def find_spans(tagger: Tagger, text: str, timeout: float | None = None) -> list[
         TaggerError: If the tagger raises, times out, or returns something else than such spans. The
             error never quotes the text.
     """
+    check_readable(text)
     try:
         found = _answer(tagger, text, timeout)
     except TaggerError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError
 from dpfusion_core.tagging.compose import SpanCache
-from dpfusion_core.tagging.occurrences import tag_everywhere
+from dpfusion_core.tagging.occurrences import tag_everywhere, whole_words
 from dpfusion_core.tagging.spans import Span
 from dpfusion_core.tagging.windows import check_readable, windows
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the extra loads when a PresidioTagger is made
     from presidio_analyzer.nlp_engine import NlpEngine
 
 _OVERLAP = 300
+_PROSE = re.compile(r"\A\w*[a-z]\.[A-Z][a-z]")  # "so.Then": a missing space, not the domain so.th
 # Where slow recognisers can find something at all: they read these stretches alone.
 _STRETCHES = {
     "EmailRecognizer": re.compile(r"\S*@\S*"),
@@ -29,7 +30,7 @@ _STRETCHES = {
 }
 _WORD = re.compile(r"\w+")
 # As Presidio's own enhancer: a word of the recogniser's context among the words before a match.
-_CONTEXT_WORDS, _CONTEXT_BONUS = 6, 0.35
+_CONTEXT_WORDS, _CONTEXT_BONUS, _CONTEXT_SCORE = 6, 0.35, 0.4
 _MONTHS = (
     "(?-i:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
     r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\.?"
@@ -155,8 +156,10 @@ class PresidioTagger:
             for recognizer, (start, result) in results:
                 span = Span(start + result.start, start + result.end, result.entity_type, float(result.score))
                 span = _with_context(piece, span, recognizer.context or ())
-                if span.score >= self._threshold and self._is_wanted(span.label):
-                    yield span
+                is_prose = span.label == "URL" and _PROSE.search(piece[span.start : span.end])
+                if span.score >= self._threshold and self._is_wanted(span.label) and not is_prose:
+                    # Presidio's URLs end where a short top-level domain does, inside of a longer one.
+                    yield replace(span, end=whole_words(piece, span.start, span.end)[1])
             return
         raise TaggerError(f"A recogniser of Presidio failed ({reason}).")
 
@@ -188,7 +191,7 @@ def _with_context(text: str, span: Span, context: Iterable[str]) -> Span:
     for word in map(str.lower, context):
         is_there = word in joined if " " in word else any(map(partial(_is_form_of, word), words))
         if is_there:
-            return replace(span, score=min(1.0, span.score + _CONTEXT_BONUS))
+            return replace(span, score=min(1.0, max(span.score + _CONTEXT_BONUS, _CONTEXT_SCORE)))
     return span
 
 

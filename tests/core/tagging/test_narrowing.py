@@ -1,20 +1,26 @@
 """From private messages to private phrases: whatever goes wrong, what is not shown to be public stays private."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from dpfusion_core import FusionEngine, Message, PhraseTagger, Segment, Span, TaggerError
-from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.tagging import Tagger
-from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.views import label_placeholder
+from dpfusion_core.demo import model_path
+from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.tagging import Narrowing, RegexTagger, Tagger, find_spans
+from dpfusion_core.views import build_views, fixed_placeholder, label_placeholder
 from tests.core.toys import secretive_backend
 
+ROOT = Path(__file__).resolve().parents[3]
 TEXT = "Ann met Bob. Ann left."
 
 
@@ -103,7 +109,7 @@ def test_label_placeholder_falls_back() -> None:
 
 BAD: list[Any] = [
     ValueError(TEXT), TaggerError("down"), None, 7, "Ann", [(0, 3)], [Span(0, 99)], [Span(3, 3)], [Span(-1, 2)],
-    [None],
+    [None], [Span("0", "3")], [Span(True, 3)], [Span(0, 3, TEXT * 9)], [Span(0, 3, None)], [Span(0, 3, score=7.0)], "half a JSON",
 ]  # fmt: skip
 
 
@@ -176,3 +182,101 @@ def test_engine_reveals_to_the_public_view_what_the_tagger_did_not_find() -> Non
     engine = FusionEngine(secretive_backend(), tagger=PhraseTagger(["xyzzy"]), placeholder="_")
     result = engine.generate(private("word xyzzy"), alpha=2.0, beta=0.01, max_new_tokens=1)
     assert result.prompt_tokens == len("<user>word _\n<assistant>")
+
+
+def test_what_is_private_in_one_message_is_private_in_the_others() -> None:
+    class FirstOnly:
+        def tag(self, text: str) -> list[Span]:
+            return [Span(0, 3, "PERSON")] if text.startswith("Ann") else [Span(0, 4, "ROLE")]
+
+    messages, whole = Narrowing(FirstOnly())([*private("Ann is ill."), *private("Miss Ann called.")])
+    assert [s.text for s in messages[1].segments if s.is_private] == ["Miss", "Ann"]
+    assert whole == 0
+
+
+def test_a_text_in_which_nothing_is_found_stays_private_even_if_others_name_its_phrases() -> None:
+    class FirstOnly:
+        def tag(self, text: str) -> list[Span]:
+            return [Span(0, 3)] if text.startswith("Ann") else []
+
+    messages, whole = Narrowing(FirstOnly())([*private("Ann is ill."), *private("So said Ann.")])
+    assert (messages[1].segments[0].text, whole) == ("So said Ann.", 1)
+
+
+def test_spellings_of_a_name_are_one_entity() -> None:
+    messages, _ = Narrowing(PhraseTagger(["Zo\u00eb"], label="PERSON"), units="entity")(
+        private("Zo\u00eb, Zoe\u0308")
+    )
+    assert [s.unit for s in messages[0].segments if s.is_private] == ["PERSON_1", "PERSON_1"]
+
+
+def test_a_tagger_that_never_returns_does_not_keep_the_process_alive() -> None:
+    code = (
+        "import threading\n"
+        "from dpfusion_core import FunctionTagger, Message, Narrowing\n"
+        "stuck = FunctionTagger(lambda text: threading.Event().wait())\n"
+        "print(Narrowing(stuck, timeout=0.05)([Message('user', 'Ann', is_private=True)])[1])\n"
+    )
+    path = os.pathsep.join([str(ROOT / "core"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.stdout.strip() == "1"
+
+
+def test_ten_megabytes_are_narrowed() -> None:
+    text = "Ann met Bob at noon. " * 500_000
+    assert len(text) > 10_000_000
+    [message], whole = Narrowing(RegexTagger({"TIME": "noon"}))(private(text))
+    assert sum(segment.is_private for segment in message.segments) == 500_000
+    assert whole == 0
+
+
+@pytest.mark.parametrize(
+    "text", [" ", "\r\n\t", "\x00\x01\xff" * 500, "\u202e\u05d0\u05e0\u05d0", "a" + "\u0301" * 1000]
+)
+def test_odd_texts_stay_private_as_a_whole(text: str) -> None:
+    messages, whole = Narrowing(People())(private(text))
+    assert (messages[0].segments[0].text, whole) == (text, 1)
+
+
+def test_a_lone_surrogate_never_reaches_a_tagger() -> None:
+    with pytest.raises(ViewError):
+        private("\ud800 Ann")
+    with pytest.raises(TaggerError, match="surrogate"):
+        find_spans(People(), "\ud800 Ann")
+
+
+OFFSETS = [
+    "e\u0301 Ann", "\U0001f469\u200d\u2695\ufe0f Ann", "\r\n\r\nAnn\r\n", "\u05e9\u05dc\u05d5\u05dd Ann \u05d3",
+    "\u674e\u96f7 Ann", "\ufb01 Ann", "unAnnounced Ann",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OFFSETS)
+def test_views_of_a_real_tokenizer_differ_in_the_phrase_alone(text: str) -> None:
+    """Offsets are of characters and the views are cut as text, so tokens follow exactly."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    messages, _ = Narrowing(PhraseTagger(["Ann"]))(private(text))
+    views = build_views(messages, tokenizer, fixed_placeholder())
+    shown = tokenizer.decode(views.public, clean_up_tokenization_spaces=False)
+    revealed = tokenizer.decode(views.private["PRIVATE"], clean_up_tokenization_spaces=False)
+    assert text in revealed
+    assert (
+        revealed.replace(text, text[:-3] + "____" if text.endswith("Ann") else text.replace("Ann", "____"))
+        == shown
+    )
+
+
+def test_a_span_inside_a_token_hides_that_part_alone() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    text = "The patient was diagnosed."
+    span = Span(text.index("agno"), text.index("agno") + 4)
+    messages, _ = Narrowing(Broken([span]))(private(text))
+    views = build_views(messages, tokenizer, fixed_placeholder())
+    assert "was di____sed." in tokenizer.decode(views.public)
