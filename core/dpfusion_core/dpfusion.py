@@ -58,7 +58,8 @@ class DPFusion:
         tokenizer: The model's tokenizer; not needed with a name or path.
         max_tokens: Largest number of tokens of a response unless ``generate`` is told another.
         placeholder: What stands in the place of private text in the public view.
-        tagger: Finds the private phrases of private messages, for :meth:`run_tagger`.
+        tagger: Finds the private phrases of private messages, for :meth:`run_tagger`; a
+            :class:`~dpfusion_core.tagging.Narrowing` also says how.
         ledger: Keeps what each privacy unit has lost over all responses.
 
     Raises:
@@ -83,7 +84,7 @@ class DPFusion:
         tokenizer: Any = None,
         max_tokens: int = 100,
         placeholder: str | Placeholder = "____",
-        tagger: Tagger | None = None,
+        tagger: Tagger | Narrowing | None = None,
         ledger: PrivacyLedger | None = None,
     ) -> None:
         if isinstance(model, str):
@@ -130,7 +131,10 @@ class DPFusion:
             raise TaggerError("There is no tagger. Pass one: DPFusion(..., tagger=PhraseTagger([...])).")
         if not self._messages:
             raise ViewError("The conversation is empty. Add messages before running the tagger.")
-        self._messages, _ = Narrowing(self.tagger, on_error="raise")(self._messages)
+        narrowing = self.tagger
+        if not isinstance(narrowing, Narrowing):
+            narrowing = Narrowing(narrowing, on_error="raise")
+        self._messages, _ = narrowing(self._messages)
 
     @property
     def private_context(self) -> str:

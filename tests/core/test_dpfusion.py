@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpfusion_core import (
     DPFusion,
+    Narrowing,
     PhraseTagger,
     PrivacyGuarantee,
     PrivacyParameterError,
@@ -228,3 +229,11 @@ def test_epsilon_takes_the_place_of_the_default_alpha_and_beta() -> None:
     assert guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
     with pytest.raises(PrivacyParameterError, match="not both"):
         dpf.generate(epsilon=8.0, alpha=2.0)
+
+
+def test_a_narrowing_says_how_the_tagger_is_used() -> None:
+    narrowing = Narrowing(PhraseTagger(["Oslo"], label="PLACE"), units="label")
+    dpf = DPFusion("dpfusion-tiny", tagger=narrowing)
+    dpf.add_message("user", "He lives in Oslo.", is_private=True)
+    dpf.run_tagger()
+    assert set(dpf.generate(max_new_tokens=2)["lambdas"]) == {"PLACE"}

@@ -24,7 +24,7 @@ def test_every_python_block_runs_in_order(
         "model": AutoModelForCausalLM.from_pretrained(model_path()),
         "tokenizer": AutoTokenizer.from_pretrained(model_path()),
     }
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
     assert "epsilon = " in capsys.readouterr().out
