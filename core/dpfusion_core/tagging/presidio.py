@@ -23,9 +23,10 @@ _PROSE = re.compile(r"\A\w*[a-z]\.[A-Z][a-z]")  # "so.Then": a missing space, no
 # Where slow recognisers can find something at all: they read these stretches alone.
 _STRETCHES = {
     "EmailRecognizer": re.compile(r"\S*@\S*"),
+    "InPanRecognizer": re.compile(r"\S*\d{4}\S*"),
     "UrlRecognizer": re.compile(r"\S*[.:]\w\S*"),
     "PhoneRecognizer": re.compile(
-        r"(?:\S{1,20}\s){0,2}\S{0,20}\d(?:\D{0,4}\d){5,}\S{0,20}(?:\s\S{1,20}){0,2}"
+        r"(?:\S{1,20}\s){0,2}\S{0,20}\d(?:\D{0,3}\d){6,}\S{0,20}(?:\s\S{1,20}){0,2}"
     ),
 }
 _WORD = re.compile(r"\w+")

@@ -212,9 +212,10 @@ def test_embedded_model_finds_95_percent_of_the_private_phrases(
     # What stays public, of all that is no private value: tagging everything would find everything.
     length = sum(len(record.text) - sum(map(len, record.fields.values())) for record in records)
     public = sum(len(record.text) - sum(span.end - span.start for span in spans) for record, spans in tagged)
+    rules = "own rules" if constitution == RULES else constitution
     with capsys.disabled():
         Console().print(
-            f"\nConstitutionTagger on dpfusion-tiny, {constitution if constitution != RULES else 'own rules'}, {count} held-out records: found "
+            f"\nConstitutionTagger on dpfusion-tiny, {rules}, {count} held-out records: found "
             f"{sum(hits) / len(hits):.1%} of {len(hits)} phrases; {public / length:.1%} of the rest stays public",
             highlight=False,
         )

@@ -287,6 +287,15 @@ def test_key_and_text_do_not_follow_a_redirect(
         assert not other.seen
 
 
+async def test_key_and_text_of_the_async_twin_do_not_follow_a_redirect(service: Service) -> None:
+    with Service() as other:
+        service.replies = [reply(b"", 307, Location=f"{other.url}/extract")]
+        async with DocumentPrivacyTagger(KEY, base_url=service.url) as tagger:
+            with pytest.raises(TaggerError, match="redirects"):
+                await tagger.atag(TEXT)
+        assert not other.seen
+
+
 def test_a_service_that_is_not_there(waits: list[float]) -> None:
     with DocumentPrivacyTagger(KEY, base_url="http://127.0.0.1:9", retries=2) as tagger:
         with pytest.raises(TaggerError, match="reached") as caught:
