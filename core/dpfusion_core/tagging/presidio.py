@@ -22,9 +22,9 @@ _OVERLAP = 300
 _PROSE = re.compile(r"\A\w*[a-z]\.[A-Z][a-z]")  # "so.Then": a missing space, not the domain so.th
 # Where slow recognisers can find something at all: they read these stretches alone.
 _STRETCHES = {
-    "EmailRecognizer": re.compile(r"\S*@\S*"),
-    "InPanRecognizer": re.compile(r"\S*\d{4}\S*"),
-    "UrlRecognizer": re.compile(r"\S*[.:]\w\S*"),
+    "EmailRecognizer": re.compile(r"(?<!\S)\S*@\S*"),
+    "InPanRecognizer": re.compile(r"(?<!\S)\S*\d{4}\S*"),
+    "UrlRecognizer": re.compile(r"(?<!\S)\S*[.:]\w\S*"),
     "PhoneRecognizer": re.compile(
         r"(?:\S{1,20}\s){0,2}\S{0,20}\d(?:\D{0,3}\d){6,}\S{0,20}(?:\s\S{1,20}){0,2}"
     ),
