@@ -67,6 +67,7 @@ class ConstitutionTagger:
         window: Largest number of characters that the model reads at a time.
         by_sentence: Whether windows are read sentence by sentence, too.
         max_new_tokens: Largest number of tokens of an answer; one that is longer counts as malformed.
+        batch_size: How many questions a model with a ``batch`` method is asked at a time.
         cache_size: For how many texts answers are remembered.
 
     Raises:
@@ -89,6 +90,7 @@ class ConstitutionTagger:
         window: int = 2000,
         by_sentence: bool = True,
         max_new_tokens: int = 256,
+        batch_size: int = 16,
         cache_size: int = 256,
     ) -> None:
         self._model = model
@@ -98,6 +100,7 @@ class ConstitutionTagger:
         self._window = _validate.count(window, "window", minimum=100)
         self._by_sentence = by_sentence
         self._max_new_tokens = _validate.count(max_new_tokens, "max_new_tokens")
+        self._batch_size = _validate.count(batch_size, "batch_size")
         self._cache = SpanCache(cache_size)
 
     def __repr__(self) -> str:
@@ -170,7 +173,12 @@ class ConstitutionTagger:
         batch = getattr(self._model, "batch", None)
         try:
             if batch is not None and len(chats) > 1:
-                return list(batch(chats, **options))
+                starts = range(0, len(chats), self._batch_size)
+                return [
+                    answer
+                    for start in starts
+                    for answer in batch(chats[start : start + self._batch_size], **options)
+                ]
             return [self._model.generate(chat, **options) for chat in chats]
         except DPFusionError as error:
             reason = f"{type(error).__name__}: {error}"  # never quotes a message

@@ -204,7 +204,7 @@ def test_embedded_model_finds_95_percent_of_the_private_phrases(
 ) -> None:
     """The built-in constitution, of which every line is read with every sentence, on fewer records."""
     records = held_out_records(count, seed=2024)
-    tagger = ConstitutionTagger(Batched(), constitution, max_new_tokens=96)
+    tagger = ConstitutionTagger(Batched(), constitution, max_new_tokens=96, batch_size=1000)
     tagged = list(zip(records, tag_all(tagger, [record.text for record in records]), strict=True))
     hits = [
         covered(record.text, spans, value) for record, spans in tagged for value in record.fields.values()
@@ -223,10 +223,32 @@ def test_embedded_model_finds_95_percent_of_the_private_phrases(
     assert public / length >= 0.9
 
 
+def test_models_with_a_batch_are_asked_many_questions_at_a_time() -> None:
+    sizes: list[int] = []
+
+    class Many(Model):
+        def batch(self, chats: Sequence[Sequence[Message]], **options: Any) -> list[Said]:
+            sizes.append(len(chats))
+            return [self.generate(chat, **options) for chat in chats]
+
+    text = "Ann is here. Bob too. Carl as well. Dora left. Emil stays."
+    model = Many("Ann", "Ann", "Bob", "Carl", "Dora", "Emil")
+    assert phrases(text, ConstitutionTagger(model, batch_size=2).tag(text)) == [
+        "Ann",
+        "Bob",
+        "Carl",
+        "Dora",
+        "Emil",
+    ]
+    assert sizes == [2, 2, 1]
+
+
 def test_engine_is_a_model() -> None:
     engine = FusionEngine.from_pretrained("dpfusion-tiny")
     record = held_out_records(1, seed=7)[0]
-    spans = ConstitutionTagger(engine).tag(record.text)
+    alone = ConstitutionTagger(engine, batch_size=1, cache_size=0).tag(record.text)
+    spans = ConstitutionTagger(engine, batch_size=4).tag(record.text)
+    assert alone == spans  # reading many at a time changes nothing
     assert any(covered(record.text, spans, value) for value in record.fields.values())
 
 
