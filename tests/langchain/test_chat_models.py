@@ -24,6 +24,7 @@ from dpfusion_core import (
     BudgetExhaustedError,
     DPFusionError,
     FusionEngine,
+    Message,
     PrivacyBudget,
     PrivacyLedger,
     PrivacyParameterError,
@@ -607,6 +608,23 @@ def test_parameters_for_tracers() -> None:
     assert llm._get_ls_params(model="m", temperature=0.1, stop=["y"])["ls_stop"] == ["y"]
     assert llm.metadata is not None
     assert "langchain-dpfusion" in llm.metadata["lc_versions"]
+
+
+def test_a_call_costs_less_than_5_ms_over_the_bare_engine() -> None:
+    engine = scripted_engine("Yes.")
+    llm = ChatDPFusion(engine=engine, alpha=2.0, beta=0.01, max_tokens=4)
+    messages = [Message("user", "She lives in Oslo.", is_private=True), Message("user", "Where?")]
+
+    def fastest(call: Any) -> float:
+        times = []
+        for _ in range(20):
+            started = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    bare = fastest(lambda: engine.generate(messages, alpha=2.0, beta=0.01, max_new_tokens=4))
+    assert fastest(lambda: llm.invoke(PRIVATE)) - bare < 0.005
 
 
 def test_output_version_v1() -> None:

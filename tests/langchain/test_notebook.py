@@ -44,7 +44,6 @@ def constants() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")  # of the kernel's messages
 def test_the_notebook_runs_offline_in_two_minutes() -> None:
     notebook = read()
     paths = os.pathsep.join([str(ROOT / "core"), str(ROOT)])

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpfusion_core import Message
@@ -23,6 +25,9 @@ def test_every_python_block_runs_in_order(
         "messages": [Message("user", "He lives in Oslo.", is_private=True), Message("user", "Where?")],
         "model": AutoModelForCausalLM.from_pretrained(model_path()),
         "tokenizer": AutoTokenizer.from_pretrained(model_path()),
+        "retriever": RunnableLambda(
+            lambda query: [Document("The patient lives in Trondheim.", id="record-17")]
+        ),
     }
     assert len(BLOCKS) == 7
     for block in BLOCKS:
