@@ -195,6 +195,10 @@ class ChatDPFusion(BaseChatModel):
         """Show what identifies the model; never an object that may hold text."""
         yield from ((key, value) for key, value in self._identifying_params.items() if value is not None)
 
+    def __deepcopy__(self, memo: Any = None) -> "ChatDPFusion":
+        """Return a copy that shares the weights, the ledger and the tagger."""
+        return self.model_copy()
+
     def __getstate__(self) -> Any:
         """Pickle what can be built again from names and numbers; weights and keys stay here."""
         parts = {
@@ -412,15 +416,17 @@ class ChatDPFusion(BaseChatModel):
     ) -> ChatResult:
         call = self._call(messages, stop, kwargs)
         meeting = take_seat(self)
-        for attempt in range(self.max_retries + 1):
+        retries = self.max_retries
+        while True:
             try:
-                if isinstance(meeting, ThreadMeeting) and attempt == 0 and call.timeout is None:
+                if isinstance(meeting, ThreadMeeting) and call.timeout is None:
                     return call.result(meeting.ask(call))
                 return call.result(call.run())
             except BackendError:
-                if attempt == self.max_retries or call.is_late:
+                retries -= 1
+                meeting = None  # nobody else tries again
+                if retries < 0 or call.is_late:
                     raise
-        raise AssertionError("unreachable")
 
     async def _agenerate(
         self,
@@ -431,15 +437,17 @@ class ChatDPFusion(BaseChatModel):
     ) -> ChatResult:
         call = await asyncio.to_thread(self._call, messages, stop, kwargs)
         meeting = take_seat(self)
-        for attempt in range(self.max_retries + 1):
+        retries = self.max_retries
+        while True:
             try:
-                if isinstance(meeting, TaskMeeting) and attempt == 0 and call.timeout is None:
+                if isinstance(meeting, TaskMeeting) and call.timeout is None:
                     return call.result(await meeting.ask(call))
                 return call.result(await call.arun())
             except BackendError:
-                if attempt == self.max_retries or call.is_late:
+                retries -= 1
+                meeting = None  # nobody else tries again
+                if retries < 0 or call.is_late:
                     raise
-        raise AssertionError("unreachable")
 
     def _stream(
         self,

@@ -1,6 +1,7 @@
 """``ChatDPFusion``: construction, generation, options, streaming, async, and what callers are told."""
 
 import asyncio
+import copy
 import time
 import warnings
 from typing import Any
@@ -82,9 +83,17 @@ def test_a_ready_model_and_tokenizer() -> None:
 def test_a_copy_with_other_settings_uses_them() -> None:
     llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=2)
     llm.invoke(PRIVATE)
-    copy = llm.model_copy(update={"placeholder": "[hidden]"})
-    assert copy._engine_for(None) is not llm._engine_for(None)
-    assert copy._engine_for(None).backend is llm._engine_for(None).backend
+    other = llm.model_copy(update={"placeholder": "[hidden]"})
+    assert other._engine_for(None) is not llm._engine_for(None)
+    assert other._engine_for(None).backend is llm._engine_for(None).backend
+
+
+def test_a_deep_copy_shares_the_weights() -> None:
+    llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=2)
+    llm.invoke(PRIVATE)
+    again = copy.deepcopy(llm)
+    assert again is not llm
+    assert again._engine_for(None).backend is llm._engine_for(None).backend
 
 
 @pytest.mark.parametrize(
