@@ -90,7 +90,7 @@ class TestEmbedded(Standard):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         # Nothing private, so that a temperature of 0 is allowed and every run is the same.
-        return {"model": "dpfusion-tiny", "default_private": None, "temperature": 0, "max_tokens": 200}
+        return {"model": "dpfusion-tiny", "default_private": None, "temperature": 0, "max_tokens": 100}
 
     @property
     def model_override_value(self) -> str:
