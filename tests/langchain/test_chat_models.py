@@ -416,7 +416,7 @@ async def test_cancelling_frees_the_model(way: str) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0.1)  # the token in progress
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 1.5  # all tokens take much longer
     assert backend.open_sessions == 0
 
 
@@ -431,14 +431,14 @@ def test_leaving_a_stream_frees_the_model() -> None:
 
 
 async def test_the_event_loop_is_not_blocked() -> None:
-    llm = ChatDPFusion(engine=FusionEngine(slow_backend(0.05)), default_private="tool", max_tokens=6)
+    llm = ChatDPFusion(engine=FusionEngine(slow_backend(0.3)), default_private="tool", max_tokens=2)
     task = asyncio.ensure_future(llm.ainvoke(PUBLIC))
     longest = 0.0
     while not task.done():
         before = time.monotonic()
         await asyncio.sleep(0.001)
         longest = max(longest, time.monotonic() - before)
-    assert longest < 0.045
+    assert longest < 0.25
 
 
 # --- Tools and structured output ---
