@@ -48,12 +48,15 @@ class Grammars:
             raise PrivacyParameterError("Expected json_schema to be a JSON schema, as a mapping.")
         return self._constraint(f"start: {_rule(schema)}")
 
-    def call(self, tools: Sequence[Any], choice: str) -> "Constraint":
+    def call(
+        self, tools: Sequence[Any], choice: str, otherwise: Mapping[str, Any] | None = None
+    ) -> "Constraint":
         """Return a constraint to one call of a tool whose arguments obey its schema.
 
         Args:
             tools: The tools; see :func:`~dpfusion_core.tool_calling.check_tools`.
             choice: Name of a tool, or ``"any"``.
+            otherwise: Schema of JSON that may stand in the place of the call.
 
         Raises:
             PrivacyParameterError: If there is no such tool, or a tool is malformed.
@@ -67,8 +70,11 @@ class Grammars:
                 raise PrivacyParameterError(f"tool_choice names {choice!r}, which is none of the tools.")
             schemas = {choice: schemas[choice]}
         before, after = (f"{OPEN}\n", f"\n{CLOSE}") if self._has_tags() else ("", "")
+        call = f"{json.dumps(before)} call {json.dumps(after)}" if before else "call"
         rules = [
-            f"start: {json.dumps(before)} call {json.dumps(after)}" if before else "start: call",
+            f"start: {call}"
+            if otherwise is None
+            else f"start: {call} | otherwise\notherwise: {_rule(otherwise)}",
             "call: " + " | ".join(f"tool_{i}" for i in range(len(schemas))),
         ]
         for i, (name, schema) in enumerate(schemas.items()):

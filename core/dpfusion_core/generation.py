@@ -41,7 +41,7 @@ class GenerationOptions(TypedDict, total=False):
             text by :func:`~dpfusion_core.tool_calling.parse_tool_calls`.
         tool_choice: ``"auto"`` (default): the model calls a tool or not. ``"none"``: it is shown none.
             ``"any"`` or a tool's name: the text is one call, with arguments that obey the schema.
-        json_schema: The text is JSON that obeys this schema.
+        json_schema: The text is JSON that obeys this schema; or, with ``tools``, a call.
         curator: Whether to return the data curator's report.
     """
 

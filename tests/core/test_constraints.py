@@ -77,6 +77,20 @@ def test_a_model_that_rambles_calls_a_tool(seed: int, choice: str) -> None:
         assert call.arguments == {}
 
 
+def test_with_tools_a_schema_leaves_room_for_calls_and_for_nothing_else() -> None:
+    kinds = set()
+    for seed in range(24):
+        text = ask(seed, tools=TOOLS, json_schema=PERSON)
+        reply = parse_tool_calls(text, TOOLS)
+        kinds.add(bool(reply.tool_calls))
+        if reply.tool_calls:
+            assert (reply.content, reply.invalid) == ("", ())
+        else:
+            check_person(json.loads(text))
+    assert kinds == {True, False}
+    check_person(json.loads(ask(0, tools=TOOLS, tool_choice="none", json_schema=PERSON)))
+
+
 def test_properties_that_a_schema_does_not_name_are_left_out_unless_it_allows_them() -> None:
     part = {"type": "object", "properties": {"a": {"type": "integer"}}}
     closed = {**part, "additionalProperties": False}

@@ -295,7 +295,14 @@ def test_an_agent_answers_in_a_given_form(is_async: bool) -> None:
     llm = ChatDPFusion(engine=scripted_engine(says), epsilon=8.0, max_tokens=120, default_private="tool")
     agent = create_agent(llm, [lookup], middleware=[DPFusionMiddleware()], response_format=Treated)
     result: Any = asyncio.run(agent.ainvoke(QUESTION)) if is_async else agent.invoke(QUESTION)
-    assert isinstance(result["structured_response"], Treated)
+    assert result["structured_response"] == Treated(count=1)
+    assert [message.type for message in result["messages"]] == [
+        "human",
+        "ai",
+        "tool",
+        "ai",
+    ]  # it called the tool
+    assert units(result["messages"][-1]) == 1
 
 
 @BOTH

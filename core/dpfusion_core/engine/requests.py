@@ -131,4 +131,9 @@ def _constraints(options: GenerationOptions, grammars: Grammars) -> tuple[Logits
                 "json_schema and a tool_choice that forces a call exclude each other."
             )
         return (grammars.call(options.get("tools") or (), choice),)
-    return () if schema is None else (grammars.json(schema),)
+    if schema is None:
+        return ()
+    tools = options.get("tools")
+    if tools and choice == "auto":  # an agent's answer has the form; its calls on the way have their own
+        return (grammars.call(tools, "any", otherwise=schema),)
+    return (grammars.json(schema),)
