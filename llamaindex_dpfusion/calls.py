@@ -19,8 +19,8 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, GenerationOptions
 from dpfusion_core.messages import Message
-from dpfusion_core.views import Views, build_views
-from llamaindex_dpfusion.messages import shown, shown_text
+from dpfusion_core.views import Views
+from llamaindex_dpfusion.messages import shown
 from llamaindex_dpfusion.replies import Reply
 
 
@@ -94,15 +94,7 @@ class Call:
                 yield reply.completion(reply.add(chunk))
 
     def _reply(self) -> Reply:
-        return Reply(self._prompt_tokens, self.options.get("tools") or ())
-
-    def _prompt_tokens(self) -> int:
-        """Return the length of the public view, which is all that may be told of the prompt's."""
-        if isinstance(self.source, Views):
-            return len(self.source.public)
-        placeholder, tools = self.engine.placeholder, self.options.get("tools")
-        public = [Message(m.role, shown_text(m.segments, placeholder)) for m in self.source]
-        return len(build_views(public, self.engine.backend.tokenizer, placeholder, tools).public)
+        return Reply(self.options.get("tools") or ())
 
     def _chunks(self) -> Generator[Chunk, None, None]:
         for attempt in range(self.max_retries + 1):

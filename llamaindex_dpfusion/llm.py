@@ -40,6 +40,7 @@ from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate
 from llamaindex_dpfusion.tracing import untraced
 
 if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
     from llama_index.core.tools.types import BaseTool
 
 _UNLIMITED = 32768
@@ -439,22 +440,18 @@ class DPFusionLLM(FunctionCallingLLM):
         return self._get_messages(prompt, **arguments)
 
     def seal_ready(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        """Return messages of unknown making; what in them is not sealed or flagged public is private."""
-        return self._extend_messages(list(messages))
+        """Seal messages that somebody else has filled in: what is not sealed or flagged public is private."""
+        return [
+            ChatMessage("".join(sealer.seal(s.text, s.unit).text for s in core.segments), role=message.role)
+            for message, core in zip(messages, to_core(messages, ()), strict=True)
+        ]
 
     def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
         """Add the system prompt to messages that a program of LlamaIndex has filled in itself.
 
         What was template and what was argument cannot be told any more: all of it is private.
         """
-        sealed = [
-            ChatMessage(
-                "".join(sealer.seal(s.text, s.unit).text for s in message.segments),
-                role=message.role,
-            )
-            for message in to_core(messages, is_data=True)
-        ]
-        return [*self._system(), *sealed]
+        return [*self._system(), *self.seal_ready(messages)]
 
     def _system(self) -> list[ChatMessage]:
         if not self.system_prompt:
@@ -470,6 +467,7 @@ class DPFusionLLM(FunctionCallingLLM):
 
     # -- Tools --
 
+    @untraced
     def _prepare_chat_with_tools(
         self,
         tools: Sequence["BaseTool"],
@@ -507,6 +505,63 @@ class DPFusionLLM(FunctionCallingLLM):
             )
             for call in calls
         ]
+
+    @untraced
+    def predict_and_call(
+        self,
+        tools: Sequence["BaseTool"],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> "AgentChatResponse":
+        """Let the model call a tool, and call it.
+
+        A history without a message of the user is what LlamaIndex's programs give, who have filled in
+        their templates themselves: then what is not sealed or flagged public in it is private.
+        """
+        return tracing.bare(super().predict_and_call)(
+            tools,
+            user_msg,
+            self._history(user_msg, chat_history),
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            error_on_no_tool_call=error_on_no_tool_call,
+            error_on_tool_error=error_on_tool_error,
+            **kwargs,
+        )
+
+    @untraced
+    async def apredict_and_call(
+        self,
+        tools: Sequence["BaseTool"],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> "AgentChatResponse":
+        """Let the model call a tool, and call it; see :meth:`predict_and_call`."""
+        return await tracing.bare(super().apredict_and_call)(
+            tools,
+            user_msg,
+            self._history(user_msg, chat_history),
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            error_on_no_tool_call=error_on_no_tool_call,
+            error_on_tool_error=error_on_tool_error,
+            **kwargs,
+        )
+
+    def _history(
+        self, user_msg: str | ChatMessage | None, history: list[ChatMessage] | None
+    ) -> list[ChatMessage] | None:
+        return history if user_msg is not None or history is None else self.seal_ready(history)
 
     # -- From a call to the engine --
 

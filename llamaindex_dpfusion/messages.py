@@ -34,9 +34,7 @@ _ROLES = {
 _OBSERVATION = re.compile(r"^\s*Observation:", re.MULTILINE)
 
 
-def to_core(
-    messages: Sequence[ChatMessage], public_roles: Collection[str] = PUBLIC_ROLES, *, is_data: bool = False
-) -> list[Message]:
+def to_core(messages: Sequence[ChatMessage], public_roles: Collection[str] = PUBLIC_ROLES) -> list[Message]:
     """Translate a conversation.
 
     Sealed text is private for its own unit. Of the rest, a message is private if its
@@ -46,7 +44,6 @@ def to_core(
     Args:
         messages: The conversation.
         public_roles: Roles of messages that are public by default.
-        is_data: Whether nothing is public by default.
 
     Returns:
         The engine's messages.
@@ -60,7 +57,7 @@ def to_core(
         [Message(role='user', content=[Segment(text=<private>, is_private=True, unit='ann', label=None)],
          is_private=False, unit=None)]
     """
-    return [_translate(message, () if is_data else public_roles) for message in messages]
+    return [_translate(message, public_roles) for message in messages]
 
 
 def _translate(message: ChatMessage, public_roles: Collection[str]) -> Message:

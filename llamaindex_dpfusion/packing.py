@@ -3,19 +3,25 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms import LLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.node_parser.text.token import TokenTextSplitter
 from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.utilities.token_counting import TokenCounter
 
 from dpfusion_core.errors import ViewError
+from dpfusion_core.messages import Message
+from dpfusion_core.views import build_views, fixed_placeholder
 from llamaindex_dpfusion.sealing import Seal, sealer
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
 
 _PADDING = 5  # LlamaIndex's own default
+_MESSAGE = 8  # tokens that a chat template writes around a message
+_SEAMS = 16  # tokens by which a text may be longer than its parts, and what hides other documents
 
 
 class DPFusionPromptHelper(PromptHelper):
@@ -34,6 +40,12 @@ class DPFusionPromptHelper(PromptHelper):
         (2, {'doc-1'})
     """
 
+    def __init__(
+        self, *args: Any, tokenizer: Callable[[str], list[int]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._token_counter = _TokenCounter(tokenizer=tokenizer)
+
     @classmethod
     def class_name(cls) -> str:
         """Name of the class in serialised settings."""
@@ -48,9 +60,12 @@ class DPFusionPromptHelper(PromptHelper):
             **options: Further arguments of LlamaIndex's ``PromptHelper``.
         """
         inner: Any = llm.llm if isinstance(llm, StructuredLLM) else llm
-        metadata = llm.metadata
-        sizes = {"context_window": metadata.context_window, "num_output": metadata.num_output}
-        return cls(**{**sizes, "tokenizer": _counter(inner.engine.backend.tokenizer), **options})
+        metadata, tokenizer = llm.metadata, inner.engine.backend.tokenizer
+        sizes = {
+            "context_window": metadata.context_window - _overhead(tokenizer),
+            "num_output": metadata.num_output,
+        }
+        return cls(**{**sizes, "tokenizer": _counter(tokenizer), **options})
 
     def repack(
         self,
@@ -140,8 +155,26 @@ class DPFusionPromptHelper(PromptHelper):
                     yield sealed, count(part)
 
 
+class _TokenCounter(TokenCounter):
+    """Counts the tokens of messages with its own tokenizer, where LlamaIndex's takes the global one."""
+
+    def estimate_tokens_in_messages(self, messages: list[ChatMessage]) -> int:
+        return sum(_MESSAGE + self.get_string_tokens(message.content or "") for message in messages)
+
+
 def _counter(tokenizer: Any) -> Callable[[str], list[int]]:
     def tokens(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     return tokens
+
+
+def _overhead(tokenizer: Any) -> int:
+    """Return how many tokens the chat template writes around a system and a user message, and some more."""
+    if not getattr(tokenizer, "chat_template", None):
+        return _SEAMS
+    chat = [Message("system", "."), Message("user", ".")]
+    try:
+        return _SEAMS + len(build_views(chat, tokenizer, fixed_placeholder()).public)
+    except ViewError:  # no system messages
+        return _SEAMS + len(build_views(chat[1:], tokenizer, fixed_placeholder()).public)

@@ -16,6 +16,7 @@ from llama_index.core.schema import (
     NodeWithScore,
     QueryBundle,
     RelatedNodeInfo,
+    RelatedNodeType,
     TextNode,
 )
 
@@ -100,9 +101,9 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
         seal = self._seal(node)
         if self.vault:
             source = node.source_node
-            kept = (
-                {} if source is None else {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=source.node_id)}
-            )
+            kept: dict[NodeRelationship, RelatedNodeType] = {}
+            if source is not None:
+                kept[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=source.node_id)
             sealed = SealedNode(id_=node.node_id, text=seal.handle, relationships=kept)
             sealed._shown = seal.handle
             return sealed

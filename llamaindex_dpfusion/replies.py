@@ -1,6 +1,6 @@
 """From the engine's chunks to LlamaIndex's responses."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
 from typing import Any
 
@@ -14,22 +14,17 @@ from llama_index.core.base.llms.types import (
 )
 
 from dpfusion_core.generation import Chunk
-from dpfusion_core.tool_calling import parse_tool_calls
-
-# Calls begin with one of these; text from there on is held back until it is known to be none.
-_BEGINNINGS = ("<", "[", "{")
+from dpfusion_core.tool_calling import parse_tool_calls, visible_length
 
 
 class Reply:
     """Joins the chunks of one response.
 
     Args:
-        prompt_tokens: Computes the length of the public view in tokens.
         tools: The tools that were offered.
     """
 
-    def __init__(self, prompt_tokens: Callable[[], int], tools: Sequence[Any] = ()) -> None:
-        self._prompt_tokens = prompt_tokens
+    def __init__(self, tools: Sequence[Any] = ()) -> None:
         self._tools = tools
         self._text = ""
         self._shown = ""
@@ -43,8 +38,7 @@ class Reply:
             self._last = chunk
             visible = self.content if self.content.startswith(self._shown) else self._shown
         elif self._tools:
-            places = [place for place in map(self._text.find, _BEGINNINGS) if place >= 0]
-            visible = self._text[: min(places, default=len(self._text))]
+            visible = self._text[: visible_length(self._text)]
         delta = visible[len(self._shown) :]
         self._shown = visible
         return delta
@@ -83,7 +77,8 @@ class Reply:
         return self._last.guarantee.as_dict() if self._last and self._last.guarantee else {}
 
     def _usage(self) -> dict[str, int]:
-        read, written = self._prompt_tokens(), self._guarantee().get("tokens", 0)
+        read = self._last.prompt_tokens if self._last and self._last.prompt_tokens else 0
+        written = self._guarantee().get("tokens", 0)
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     def _raw(self) -> dict[str, Any]:

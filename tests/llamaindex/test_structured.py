@@ -62,7 +62,8 @@ def test_a_streamed_object_grows() -> None:
     llm, _ = recording_llm(JSON, max_tokens=80)
     found = predict(llm, "stream_structured_predict")
     assert len(found) > 2
-    assert [item.name for item in found if item.name][0] != "Oslo" or len(found) > 3
+    assert [item.size for item in found][-1] == 7
+    assert {item.name for item in found} <= {None, "", "O", "Os", "Oslo"}
 
 
 def test_the_answer_obeys_the_schema_whatever_the_model_wants() -> None:
@@ -137,7 +138,7 @@ def test_the_structured_llms_templates_are_sealed(stream: bool) -> None:
 
 @pytest.mark.parametrize("program", [FunctionCallingProgram, LLMTextCompletionProgram])
 def test_what_a_program_has_filled_in_itself_is_private_as_a_whole(program: Any) -> None:
-    calling = f'<tool_call>{{"name": "City", "arguments": {JSON}}}</tool_call>'
+    calling = f'<tool_call>\n{{"name": "City", "arguments": {JSON}}}\n</tool_call>'
     llm, backend = recording_llm(
         calling if program is FunctionCallingProgram else JSON, max_tokens=120, system_prompt="Be brief."
     )
@@ -147,13 +148,14 @@ def test_what_a_program_has_filled_in_itself_is_private_as_a_whole(program: Any)
     for call in backend.calls:
         assert "Ingrid" not in call.public
         assert "Where?" not in call.public
-        assert "Be brief." in call.public
         assert SECRET in call.private["PRIVATE"]
+    assert "Be brief." in backend.calls[0].public
 
 
 def test_refine_with_answer_filtering_keeps_documents_private() -> None:
     docs = documents(2)
-    answer = '<tool_call>{"name": "StructuredRefineResponse", "arguments": {"query_satisfied": true, "answer": "Yes."}}</tool_call>'
+    arguments = '{"query_satisfied": true, "answer": "Yes."}'
+    answer = f'<tool_call>\n{{"name": "StructuredRefineResponse", "arguments": {arguments}}}\n</tool_call>'
     llm, backend = recording_llm(answer, max_tokens=150)
     nodes = DPFusionNodePostprocessor().postprocess_nodes(
         SummaryIndex.from_documents(docs).as_retriever().retrieve(QUESTION)

@@ -11,6 +11,7 @@ from llama_index.core.callbacks import CallbackManager, CBEventType
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
+from llama_index.core.tools import FunctionTool
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span import BaseSpan
@@ -112,7 +113,8 @@ class City(BaseModel):
     name: str
 
 
-METHODS = {
+TOOL = FunctionTool.from_defaults(lambda name: "Found.", name="City", description="Finds a city.")
+METHODS: dict[str, Any] = {
     "chat": (CHAT,),
     "complete": (f"{SECRET} is ill.",),
     "predict": (PROMPT,),
@@ -121,6 +123,8 @@ METHODS = {
     "stream_complete": (f"{SECRET} is ill.",),
     "structured_predict": (City, PROMPT),
     "stream_structured_predict": (City, PROMPT),
+    "chat_with_tools": ([TOOL], "Who?", CHAT),
+    "predict_and_call": ([TOOL], None, CHAT),
 }
 
 
@@ -144,7 +148,8 @@ def call(llm: Any, method: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "a"])
 @pytest.mark.parametrize("method", METHODS)
 def test_events_and_spans_of_the_llm_hold_placeholders(seen: Seen, method: str, prefix: str) -> None:
-    llm, _ = recording_llm('{"name": "Oslo"}', max_tokens=200)
+    answer = '{"name": "City", "arguments": {"name": "Oslo"}}' if "call" in method else '{"name": "Oslo"}'
+    llm, _ = recording_llm(answer, max_tokens=200)
     llm.callback_manager = CallbackManager([Callbacks(seen)])
     call(llm, prefix + method)
     assert seen.kinds_with(SECRET) == set()
@@ -153,7 +158,7 @@ def test_events_and_spans_of_the_llm_hold_placeholders(seen: Seen, method: str, 
     start = "LLMCompletionStartEvent" if "complete" in method else "LLMChatStartEvent"
     assert start in kinds
     assert {"callback llm"} <= kinds
-    if "predict" in method or method == "stream":
+    if "call" not in method and ("predict" in method or method == "stream"):
         assert seen.kinds_with("Who?")
 
 

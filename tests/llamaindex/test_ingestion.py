@@ -1,0 +1,127 @@
+import asyncio
+import pickle
+from typing import Any
+
+import pytest
+from llama_index.core.ingestion import IngestionCache, IngestionPipeline
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import Document, MetadataMode, TextNode
+
+from dpfusion_core.errors import UnsupportedError, ViewError
+from llamaindex_dpfusion import DPFusionTransform
+from tests.llamaindex.recording import recording_llm
+
+SECRET = "Ingrid Solheim lives in Trondheim."
+
+
+def raw(**options: Any) -> Document:
+    options = {
+        "text": SECRET,
+        "doc_id": "secret-id",
+        "metadata": {"author": "Dr. Roe", "ward": "3"},
+        **options,
+    }
+    return Document(**options)
+
+
+def everything(node: Any) -> str:
+    return f"{node.model_dump()} {node!r} {node.get_content(MetadataMode.ALL)}"
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_documents_become_private_paraphrases(is_async: bool) -> None:
+    llm, backend = recording_llm("Somebody lives somewhere.")
+    transform = DPFusionTransform(llm, batch_size=2)
+    docs = [raw(doc_id=f"d{i}", text=f"{SECRET} {i}") for i in range(5)]
+    made = asyncio.run(transform.acall(docs)) if is_async else transform(docs)
+    assert [doc.get_content() for doc in made] == ["Somebody lives somewhere."] * 5
+    assert len(backend.calls) == 5
+    assert sorted(charge[0] for charge in backend.ledger.charges) == [f"d{i}" for i in range(5)]
+    for call, doc in zip(backend.calls, docs, strict=True):
+        assert "Ingrid" not in call.public
+        assert "Paraphrase the document." in call.public
+        assert doc.text in call.rows[1]
+    assert all("Ingrid" not in everything(doc) for doc in made)
+
+
+def test_nothing_of_the_old_document_is_left() -> None:
+    llm, _ = recording_llm("Somebody.")
+    [made] = DPFusionTransform(llm)([raw()])
+    for word in ("Ingrid", "Roe", "secret-id", "ward"):
+        assert word not in everything(made)
+    assert set(made.metadata) == {"dp_fusion_epsilon", "dp_fusion_delta"}
+    assert made.metadata["dp_fusion_epsilon"] > 0
+    assert made.get_content(MetadataMode.LLM) == made.get_content(MetadataMode.EMBED) == "Somebody."
+
+
+def test_what_is_named_public_is_kept() -> None:
+    llm, _ = recording_llm("Somebody.")
+    [made] = DPFusionTransform(llm, metadata_keys=("ward", "absent"), keep_ids=True)([raw()])
+    assert made.metadata["ward"] == "3"
+    assert made.node_id == "secret-id"
+    assert "Roe" not in everything(made)
+
+
+def test_chunks_of_one_document_are_one_unit_and_forget_their_source() -> None:
+    llm, backend = recording_llm("Somebody.")
+    pipeline = IngestionPipeline(
+        transformations=[SentenceSplitter(chunk_size=40, chunk_overlap=0), DPFusionTransform(llm)]
+    )
+    made = pipeline.run(documents=[raw(text=f"{SECRET} " * 12)])
+    assert len(made) > 1
+    assert set(backend.ledger.charges) == {("secret-id",)}
+    assert all(not node.relationships and "Roe" not in everything(node) for node in made)
+
+
+def test_the_cache_gives_the_same_release_again_and_knows_every_setting() -> None:
+    cache = IngestionCache()
+    llm, backend = recording_llm("Somebody.")
+
+    def run(**changes: Any) -> Any:
+        changed = llm.model_copy(update=changes)
+        pipeline = IngestionPipeline(transformations=[DPFusionTransform(changed)], cache=cache, docstore=None)
+        return pipeline.run(documents=[raw()])
+
+    first = run()
+    assert run()[0].node_id == first[0].node_id
+    assert len(backend.calls) == 1
+    for calls, changes in enumerate(
+        [
+            {"alpha": 3.0},
+            {"beta": 0.02},
+            {"max_tokens": 30},
+            {"seed": 1},
+            {"system_prompt": "x"},
+            {"delta": 1e-6},
+        ],
+        2,
+    ):
+        run(**changes)
+        assert len(backend.calls) == calls
+    assert "Ingrid" not in str(cache.cache.to_dict())
+
+
+def test_another_instruction_is_another_cache_key() -> None:
+    llm, _ = recording_llm()
+    assert DPFusionTransform(llm).to_dict() != DPFusionTransform(llm, instruction="Sum up.").to_dict()
+    assert DPFusionTransform(llm).to_dict()["class_name"] == "DPFusionTransform"
+    assert DPFusionTransform(llm).to_dict() == DPFusionTransform(llm).to_dict()
+
+
+def test_it_does_not_go_to_other_processes() -> None:
+    llm, _ = recording_llm()
+    with pytest.raises(UnsupportedError, match="num_workers"):
+        pickle.dumps(DPFusionTransform(llm))
+
+
+def test_empty_documents_are_left_out() -> None:
+    llm, backend = recording_llm()
+    assert DPFusionTransform(llm)([raw(text=" \n"), TextNode(text="")]) == []
+    assert not backend.calls
+
+
+def test_a_document_that_is_too_long_says_what_to_do() -> None:
+    llm, _ = recording_llm(context_length=100)
+    with pytest.raises(ViewError, match="Shorten") as caught:
+        DPFusionTransform(llm)([raw(text=SECRET * 100)])
+    assert "Ingrid" not in str(caught.value)
