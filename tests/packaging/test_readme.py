@@ -1,6 +1,8 @@
 """The README's code runs as it stands."""
 
+import asyncio
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,22 @@ README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+@pytest.fixture
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
 def test_every_python_block_runs_in_order(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    event_loop: asyncio.AbstractEventLoop,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the ledger is a file
+    asyncio.set_event_loop(event_loop)  # LlamaIndex would make one and leave it open
     names: dict[str, Any] = {
         "document": "The applicant was born in 1973 and lives in Les Salles-sur-Verdon.",
         "messages": [Message("user", "He lives in Oslo.", is_private=True), Message("user", "Where?")],
@@ -29,7 +43,7 @@ def test_every_python_block_runs_in_order(
             lambda query: [Document("The patient lives in Trondheim.", id="record-17")]
         ),
     }
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
     assert "epsilon = " in capsys.readouterr().out
