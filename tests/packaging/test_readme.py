@@ -43,7 +43,7 @@ def test_every_python_block_runs_in_order(
             lambda query: [Document("The patient lives in Trondheim.", id="record-17")]
         ),
     }
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 10
     for block in BLOCKS:
         exec(compile(block, str(README), "exec"), names)
     assert "epsilon = " in capsys.readouterr().out
