@@ -364,5 +364,5 @@ def _httpx() -> Any:
     except ImportError:
         httpx = None  # type: ignore[assignment]
     if httpx is None:
-        raise UnsupportedError("The Document Privacy service needs httpx: pip install httpx")
+        raise UnsupportedError("The Document Privacy service needs httpx: pip install 'dpfusion[remote]'")
     return httpx

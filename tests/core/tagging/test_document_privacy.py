@@ -396,5 +396,5 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(UnsupportedError, match="pip install httpx"):
+    with pytest.raises(UnsupportedError, match=r"dpfusion\[remote\]"):
         DocumentPrivacyTagger(KEY).tag(TEXT)
