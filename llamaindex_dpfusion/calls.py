@@ -1,7 +1,7 @@
 """One call of the LLM: what the engine is asked, and its answer whole or in pieces."""
 
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +38,7 @@ class Call:
     """
 
     engine: FusionEngine
-    source: Sequence[Message] | Views = field(repr=False)
+    source: list[Message] | Views = field(repr=False)
     options: GenerationOptions
     said: dict[str, Any]
     timeout: float | None = None

@@ -566,7 +566,16 @@ class DPFusionLLM(FunctionCallingLLM):
     # -- From a call to the engine --
 
     def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
-        return self._call(to_core(messages, self.public_roles), kwargs)
+        core = to_core(messages, self.public_roles)
+        call = self._call(core, kwargs)
+        has_budget = call.options.get("epsilon") is not None or call.options.get("alpha") is not None
+        if not has_budget and any(m.role == "system" and m.units for m in core):
+            raise PrivacyParameterError(
+                "A system message is private unless it is said to be public, and the call has no privacy "
+                'parameters. Add "system" to public_roles, give that message additional_kwargs={"is_private": '
+                "False}, use system_prompt in its place, or say what an answer may cost: epsilon=8.0."
+            )
+        return call
 
     def _complete_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> tuple[Call, str]:
         segments = sealer.read(prompt, is_private=self.complete_policy != "public")
@@ -582,9 +591,9 @@ class DPFusionLLM(FunctionCallingLLM):
         text = shown_text(segments, placeholder)
         if formatted or not self._is_chat:
             return self._call(prompt_views(segments, tokenizer, placeholder), kwargs), text
-        return self._call([*to_core(self._system()), Message("user", segments)], kwargs), text
+        return self._call([Message("user", segments)], kwargs), text
 
-    def _call(self, source: Sequence[Message] | Views, said: dict[str, Any]) -> Call:
+    def _call(self, source: list[Message] | Views, said: dict[str, Any]) -> Call:
         return Call(self.engine, source, self.engine_options(said), said, self.timeout, self.max_retries)
 
     def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:

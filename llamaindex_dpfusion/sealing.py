@@ -253,11 +253,12 @@ class Sealer:
         """Drop the parts of marks that a splitter of characters has left at the ends."""
         text = _FRONT.sub("", text)
         start = text.lstrip()
-        end = start.find("]]") + 2 if "]]" in start else len(start) if len(start) > 3 else 1
-        rest = start[:end]
+        rest = start[: start.find("]]") + 2] if "]]" in start else "]" if start.startswith("]") else start
         marks = (m for seal in list(self._documents.values()) for m in (seal.opening, seal.closing))
-        if rest and any(mark.endswith(rest) or rest == start in mark for mark in marks):
-            return start[end:]
+        # A middle piece must hold a separator: a word alone, such as a unit's name, may be anybody's text.
+        is_middle = rest == start and ":" in rest
+        if rest and any(mark.endswith(rest) or (is_middle and rest in mark) for mark in marks):
+            return start[len(rest) :]
         return text
 
     def _code(self, *parts: str) -> str:

@@ -160,6 +160,18 @@ def test_a_public_chat_needs_no_budget() -> None:
     assert raw["dp_fusion"]["accounting"] == "none"
 
 
+def test_a_private_system_message_without_a_budget_says_how_to_make_it_public() -> None:
+    llm, backend = recording_llm(alpha=None, beta=None)
+    chat = [ChatMessage("Be brief.", role="system"), ChatMessage("Hello.")]
+    with pytest.raises(PrivacyParameterError, match="public_roles"):
+        llm.chat(chat)
+    assert not backend.calls
+    open_llm = llm.model_copy(update={"public_roles": ("system", "user", "assistant")})
+    assert open_llm.chat(chat).raw["dp_fusion"]["accounting"] == "none"
+    chat[0].additional_kwargs["is_private"] = False
+    assert llm.chat(chat).raw["dp_fusion"]["accounting"] == "none"
+
+
 def test_metadata_says_what_the_model_can_do() -> None:
     llm, _ = recording_llm(context_length=512, max_tokens=33)
     metadata = llm.metadata

@@ -44,17 +44,17 @@ def indices() -> dict[str, Any]:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("index", ["vector", "bm25", "summary"])
+@pytest.mark.parametrize("index", ["vector", "bm25", "summary", "vault"])
 def test_query_engine(indices: dict[str, Any], index: str, mode: str, window: str, style: str) -> None:
     if mode in NO_STREAM and "stream" in style:
         style = style.replace("stream", "sync") if style == "stream" else "async"
     llm, backend = recording_llm(context_window=WINDOWS[window])
     engine = RetrieverQueryEngine.from_args(
-        indices[index],
+        indices["summary" if index == "vault" else index],
         llm=llm,
         response_mode=mode,
         streaming="stream" in style,
-        node_postprocessors=[DPFusionNodePostprocessor()],
+        node_postprocessors=[DPFusionNodePostprocessor(vault=index == "vault")],
     )
     answer = run(engine, style)
     assert "It is so." in answer

@@ -160,6 +160,12 @@ def test_the_middle_of_a_document_is_recognised(sealer: Sealer) -> None:
     assert read(sealer, middle, is_private=True) == [(middle, "doc-1")]
 
 
+def test_text_that_stands_in_a_mark_is_text(sealer: Sealer) -> None:
+    seal = sealer.seal(SECRET, "doc-1", remember=True)
+    for text in ("doc-1", seal.nonce, "dpf"):
+        assert read(sealer, text, is_private=True) == [(text, DEFAULT_UNIT)]
+
+
 def test_text_of_two_documents_is_nobodys(sealer: Sealer) -> None:
     sealer.seal(SECRET, "doc-1", remember=True)
     sealer.seal(f"Copy: {SECRET}", "doc-2", remember=True)
