@@ -10,7 +10,7 @@ from langchain_core.outputs import ChatResult
 
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
-from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult
+from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult, join_chunks
 from dpfusion_core.messages import Message
 from langchain_dpfusion.replies import to_result
 
@@ -58,12 +58,12 @@ class Call:
 
     def run(self) -> GenerationResult:
         """Return the engine's answer."""
-        return _collect(list(self.stream()))
+        return join_chunks(list(self.stream()))
 
     async def arun(self) -> GenerationResult:
         """Return the engine's answer without blocking the event loop."""
         async with aclosing(self.astream()) as chunks:
-            return _collect([chunk async for chunk in chunks])
+            return join_chunks([chunk async for chunk in chunks])
 
     def result(self, result: GenerationResult) -> ChatResult:
         """Return an answer as LangChain's result."""
@@ -71,17 +71,3 @@ class Call:
 
     def _too_late(self) -> BackendError:
         return BackendError(f"The answer was not finished within timeout={self.timeout:g} seconds.")
-
-
-def _collect(chunks: Sequence[Chunk]) -> GenerationResult:
-    """Join the chunks of a finished stream."""
-    last = chunks[-1]
-    if last.finish_reason is None or last.guarantee is None:
-        raise BackendError("The model's answer broke off.")
-    return GenerationResult(
-        text="".join(chunk.text for chunk in chunks),
-        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
-        finish_reason=last.finish_reason,
-        prompt_tokens=last.prompt_tokens or 0,
-        guarantee=last.guarantee,
-    )

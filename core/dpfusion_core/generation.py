@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, cast
 
+from dpfusion_core.errors import BackendError
 from dpfusion_core.privacy import Accounting, Diagnostics, Neighbours, PrivacyGuarantee, Spending
 from dpfusion_core.sampling import LogitsProcessor
 
@@ -156,3 +157,22 @@ class GenerationResult:
     prompt_tokens: int
     guarantee: PrivacyGuarantee
     report: CuratorReport | None = field(default=None, repr=False)
+
+
+def join_chunks(chunks: Sequence[Chunk]) -> GenerationResult:
+    """Return the whole response of a finished stream.
+
+    Raises:
+        BackendError: If its last chunk is missing.
+    """
+    last = chunks[-1] if chunks else Chunk("")
+    if last.finish_reason is None or last.guarantee is None or last.prompt_tokens is None:
+        raise BackendError("The stream ended without its last chunk.")
+    return GenerationResult(
+        text="".join(chunk.text for chunk in chunks),
+        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
+        finish_reason=last.finish_reason,
+        prompt_tokens=last.prompt_tokens,
+        guarantee=last.guarantee,
+        report=last.report,
+    )

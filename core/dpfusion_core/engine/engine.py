@@ -10,9 +10,9 @@ import torch
 from dpfusion_core.backends import Backend, TransformersBackend
 from dpfusion_core.constraints import Grammars
 from dpfusion_core.engine.requests import Request, prepare
-from dpfusion_core.engine.running import collect, in_threads, run, run_together
+from dpfusion_core.engine.running import in_threads, run, run_together
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
-from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult
+from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.tagging import Tagger
@@ -110,7 +110,7 @@ class FusionEngine:
             BackendError: If the model fails.
         """
         request = self._prepare(messages, options)
-        return collect(list(self._chunks(request)), request)
+        return join_chunks(list(self._chunks(request)))
 
     def batch(
         self,
@@ -165,7 +165,7 @@ class FusionEngine:
         """Answer a conversation without blocking the event loop; see :meth:`generate`."""
         request = await asyncio.to_thread(self._prepare, messages, options)
         async with aclosing(in_threads(self._chunks(request))) as chunks:
-            return collect([chunk async for chunk in chunks], request)
+            return join_chunks([chunk async for chunk in chunks])
 
     async def abatch(
         self,

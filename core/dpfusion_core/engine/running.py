@@ -13,7 +13,7 @@ from dpfusion_core.charging import charged
 from dpfusion_core.decoding import Protection, decode
 from dpfusion_core.engine.requests import Request
 from dpfusion_core.errors import DPFusionError
-from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationResult
+from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.privacy.accounting import nothing_private
 from dpfusion_core.tokenization import Detokenizer
@@ -133,24 +133,7 @@ def run_together(
             if not runs:
                 break
             yield count
-    for i, request in enumerate(requests):
-        failed = isinstance(request, DPFusionError) or i in errors
-        found.append(errors[i] if failed else collect(chunks[i], request))  # type: ignore[arg-type]  # a request
-
-
-def collect(chunks: Sequence[Chunk], request: Request) -> GenerationResult:
-    """Join a finished stream."""
-    last = chunks[-1]
-    if last.finish_reason is None or last.guarantee is None:
-        raise RuntimeError("The stream ended without its last chunk.")
-    return GenerationResult(
-        text="".join(chunk.text for chunk in chunks),
-        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
-        finish_reason=last.finish_reason,
-        prompt_tokens=len(request.views.public),
-        guarantee=last.guarantee,
-        report=last.report,
-    )
+    found += [errors[i] if i in errors else join_chunks(each) for i, each in enumerate(chunks)]
 
 
 async def in_threads(items: Generator[_Item, None, None]) -> AsyncGenerator[_Item, None]:
