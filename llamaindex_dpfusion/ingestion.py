@@ -1,7 +1,7 @@
 """``DPFusionTransform``: private paraphrases of documents, made before they are indexed."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
@@ -79,9 +79,7 @@ class DPFusionTransform(TransformComponent):
             results = self.llm.engine.batch(
                 [self._messages(node) for node in batch], **self.llm.engine_options()
             )
-            made += [
-                self._document(n, cast(GenerationResult, r)) for n, r in zip(batch, results, strict=True)
-            ]
+            made += map(self._document, batch, results)
         return made
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
@@ -91,9 +89,7 @@ class DPFusionTransform(TransformComponent):
             results = await self.llm.engine.abatch(
                 [self._messages(node) for node in batch], **self.llm.engine_options()
             )
-            made += [
-                self._document(n, cast(GenerationResult, r)) for n, r in zip(batch, results, strict=True)
-            ]
+            made += map(self._document, batch, results)
         return made
 
     def __getstate__(self) -> NoReturn:

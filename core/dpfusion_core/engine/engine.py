@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack, overload
 
 import torch
 
@@ -112,6 +112,24 @@ class FusionEngine:
         request = self._prepare(messages, options)
         return join_chunks(list(self._chunks(request)))
 
+    @overload
+    def batch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[GenerationOptions],
+    ) -> list[GenerationResult]: ...
+    @overload
+    def batch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: bool,
+        **options: Unpack[GenerationOptions],
+    ) -> list[GenerationResult | DPFusionError]: ...
     def batch(
         self,
         conversations: Sequence[Sequence[Message] | Views],
@@ -119,7 +137,7 @@ class FusionEngine:
         each: Sequence[GenerationOptions] | None = None,
         return_exceptions: bool = False,
         **options: Unpack[GenerationOptions],
-    ) -> list[GenerationResult | DPFusionError]:
+    ) -> list[Any]:
         """Answer several conversations at once, with one forward pass per token for all of them.
 
         Each has its own guarantee and its own charge, as if it were alone.
@@ -138,7 +156,7 @@ class FusionEngine:
         Raises:
             DPFusionError: See :meth:`generate`.
         """
-        found: list[GenerationResult | DPFusionError] = []
+        found: list[Any] = []
         requests = self._prepare_all(conversations, each, return_exceptions, options)
         for _ in run_together(
             requests, self.backend, self.ledger, found, return_exceptions=return_exceptions
@@ -167,6 +185,24 @@ class FusionEngine:
         async with aclosing(in_threads(self._chunks(request))) as chunks:
             return join_chunks([chunk async for chunk in chunks])
 
+    @overload
+    async def abatch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[GenerationOptions],
+    ) -> list[GenerationResult]: ...
+    @overload
+    async def abatch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: bool,
+        **options: Unpack[GenerationOptions],
+    ) -> list[GenerationResult | DPFusionError]: ...
     async def abatch(
         self,
         conversations: Sequence[Sequence[Message] | Views],
@@ -174,9 +210,9 @@ class FusionEngine:
         each: Sequence[GenerationOptions] | None = None,
         return_exceptions: bool = False,
         **options: Unpack[GenerationOptions],
-    ) -> list[GenerationResult | DPFusionError]:
+    ) -> list[Any]:
         """Answer several conversations at once without blocking the event loop; see :meth:`batch`."""
-        found: list[GenerationResult | DPFusionError] = []
+        found: list[Any] = []
         requests = await asyncio.to_thread(self._prepare_all, conversations, each, return_exceptions, options)
         rounds = run_together(requests, self.backend, self.ledger, found, return_exceptions=return_exceptions)
         async with aclosing(in_threads(rounds)) as steps:
