@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from dpfusion_core import __version__
 from dpfusion_core.cli import documents
@@ -109,5 +110,6 @@ def main() -> None:
     try:
         app()
     except DPFusionError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        told = Text.assemble((type(error).__name__, "bold red"), f": {error}")
+        Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

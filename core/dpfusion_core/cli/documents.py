@@ -155,9 +155,8 @@ def privatize(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     out = Console()
-    out.print(
-        f"{summary.done} documents privatised, {summary.known} done before, in {target}.", highlight=False
-    )
+    noun = "document" if summary.done == 1 else "documents"
+    out.print(f"{summary.done} {noun} privatised, {summary.known} done before, in {target}.", highlight=False)
     if epsilon is not None:
         out.print(
             f"Each with epsilon = {epsilon:g} at delta = {delta:g}, {neighbours} neighbours.", highlight=False

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -50,6 +51,18 @@ def test_errors_are_told_in_one_line(
     captured = capsys.readouterr()
     assert BackendError.__name__ in captured.err
     assert "Traceback" not in captured.err
+
+
+def test_brackets_of_an_error_are_not_taken_for_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("x", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    monkeypatch.setattr(sys, "argv", ["dpfusion", "tag", str(text)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "pip install 'dpfusion[presidio]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["doctor", "--help"], ["--version"]])
