@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,6 +103,7 @@ class Sealer:
         self.capacity = capacity
         self._key = secrets.token_bytes(32)
         self._documents: OrderedDict[str, Seal] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Sealer(capacity={self.capacity})"
@@ -120,14 +122,16 @@ class Sealer:
         handle = f"[[dpfv:{nonce}:{name}:{self._code('handle', nonce, name, '')}]]"
         seal = Seal(content, unit, nonce, opening, handle)
         if remember:
-            self._documents[nonce] = seal
-            while len(self._documents) > self.capacity:
-                self._documents.popitem(last=False)
+            with self._lock:
+                self._documents[nonce] = seal
+                while len(self._documents) > self.capacity:
+                    self._documents.popitem(last=False)
         return seal
 
     def forget(self) -> None:
         """Forget all sealed documents."""
-        self._documents.clear()
+        with self._lock:
+            self._documents.clear()
 
     def read(self, text: str, *, is_private: bool, unit: str = DEFAULT_UNIT) -> list[Segment]:
         """Take a string apart.
@@ -209,6 +213,10 @@ class Sealer:
         seal = self._documents.get(nonce)
         return seal if seal and mark in (seal.opening, seal.closing) else None
 
+    def _latest(self) -> list[Seal]:
+        with self._lock:
+            return list(self._documents.values())
+
     def _attribute(self, text: str, near: Sequence[Seal], unit: str) -> list[Segment]:
         """Say whose a stretch of private text is."""
         text = clean(self._without_rests(text))
@@ -244,7 +252,7 @@ class Sealer:
         is_long = len(words) >= _MIN_CHARACTERS and words.count(" ") + 1 >= _MIN_WORDS
         found = {
             seal.unit: seal
-            for seal in list(self._documents.values())
+            for seal in self._latest()
             if words == seal.words or (is_long and words in seal.words)
         }
         return found.popitem()[1] if len(found) == 1 else None
@@ -254,7 +262,7 @@ class Sealer:
         text = _FRONT.sub("", text)
         start = text.lstrip()
         rest = start[: start.find("]]") + 2] if "]]" in start else "]" if start.startswith("]") else start
-        marks = (m for seal in list(self._documents.values()) for m in (seal.opening, seal.closing))
+        marks = (m for seal in self._latest() for m in (seal.opening, seal.closing))
         # A middle piece must hold a separator: a word alone, such as a unit's name, may be anybody's text.
         is_middle = rest == start and ":" in rest
         if rest and any(mark.endswith(rest) or (is_middle and rest in mark) for mark in marks):

@@ -4,14 +4,21 @@ import asyncio
 from typing import Any
 
 import pytest
-from llama_index.core import SummaryIndex, VectorStoreIndex
+from llama_index.core import Settings, SummaryIndex, VectorStoreIndex
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
-from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.chat_engine import (
+    CondensePlusContextChatEngine,
+    CondenseQuestionChatEngine,
+    ContextChatEngine,
+    SimpleChatEngine,
+)
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from llama_index.core.workflow import Context
 
-from llamaindex_dpfusion import DPFusionNodePostprocessor
+from dpfusion_core.errors import ViewError
+from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionPromptHelper
 from tests.llamaindex.recording import (
     QUESTION,
     BM25Retriever,
@@ -189,3 +196,36 @@ def test_tool_alone(indices: dict[str, Any]) -> None:
     tool = tools(indices, llm, "query engine")
     assert "It is so." in str(tool(QUESTION))
     check(backend, DOCS)
+
+
+@pytest.mark.parametrize("kind", [SimpleChatEngine, CondenseQuestionChatEngine])
+def test_flags_and_guarantees_in_a_history_never_reach_the_model(indices: dict[str, Any], kind: Any) -> None:
+    llm, backend = recording_llm()
+    options: dict[str, Any] = {"llm": llm}
+    if kind is CondenseQuestionChatEngine:
+        options["query_engine"] = RetrieverQueryEngine.from_args(
+            indices["vector"], llm=llm, node_postprocessors=[DPFusionNodePostprocessor()]
+        )
+    engine = kind.from_defaults(**options)
+    history = [ChatMessage("I am secretq.", additional_kwargs={"is_private": True, "unit": "me"})]
+    engine.chat("Hello.", chat_history=history)
+    engine.chat("And now?")
+    check(backend, DOCS, strangers=("PRIVATE", "me"))
+    assert not any("secretq" in call.public for call in backend.calls)
+    assert any("secretq" in row for call in backend.calls for row in call.private.values())
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_chat_engine_with_200_turns_works_or_says_what_to_do(indices: dict[str, Any], window: str) -> None:
+    llm, backend = recording_llm(context_window=WINDOWS[window], context_length=16000)
+    Settings.prompt_helper = DPFusionPromptHelper.from_llm(llm)
+    turns = [ChatMessage(f"Turn number {i}.", role=("user", "assistant")[i % 2]) for i in range(200)]
+    engine = ContextChatEngine.from_defaults(
+        indices["vector"], llm=llm, chat_history=turns, node_postprocessors=[DPFusionNodePostprocessor()]
+    )
+    if window == "small":
+        with pytest.raises(ViewError, match="shorten the prompt or the history"):
+            engine.chat(QUESTION)
+        return
+    assert str(engine.chat(QUESTION)) == "It is so."
+    check(backend, DOCS, strangers=("PRIVATE",))
