@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
+    TextBlock,
     ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
@@ -441,10 +442,12 @@ class DPFusionLLM(FunctionCallingLLM):
 
     def seal_ready(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Seal messages that somebody else has filled in: what is not sealed or flagged public is private."""
-        return [
-            ChatMessage("".join(sealer.seal(s.text, s.unit).text for s in core.segments), role=message.role)
-            for message, core in zip(messages, to_core(messages, ()), strict=True)
-        ]
+        sealed = []
+        for message, core in zip(messages, to_core(messages, ()), strict=True):
+            text = TextBlock(text="".join(sealer.seal(s.text, s.unit).text for s in core.segments))
+            calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+            sealed.append(message.model_copy(update={"blocks": [text, *calls]}))
+        return sealed
 
     def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
         """Add the system prompt to messages that a program of LlamaIndex has filled in itself.

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Literal
 
+from llama_index.core.base.llms.types import TextBlock
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.retrievers import BaseRetriever
@@ -37,6 +38,12 @@ class SealedNode(TextNode):
     def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
         """Return the text; sealed, metadata and all, if it is meant for an LLM."""
         return self._shown if metadata_mode == MetadataMode.LLM else super().get_content(metadata_mode)
+
+    def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[Any]:
+        """Return the text as blocks; as one sealed block if it is meant for an LLM."""
+        if metadata_mode == MetadataMode.LLM:
+            return [TextBlock(text=self._shown)]
+        return super().get_content_blocks(metadata_mode)
 
     def reveal(self) -> str:
         """Return the text and metadata that the model sees, in vault mode too.

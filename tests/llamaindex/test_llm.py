@@ -441,6 +441,21 @@ def test_predict_and_call_calls_the_tool() -> None:
     assert llm.predict_and_call([TOOL], user_msg="Find x.").response == "Found x."
 
 
+def test_a_history_without_a_message_of_the_user_is_private_and_keeps_its_calls() -> None:
+    llm, backend = recording_llm(CALLING, max_tokens=100)
+    call = ToolCallBlock(tool_call_id="7", tool_name="find", tool_kwargs={"q": "y"})
+    history = [
+        ChatMessage(SECRET),
+        ChatMessage(role="assistant", blocks=[call]),
+        ChatMessage("Found.", role="tool", additional_kwargs={"tool_call_id": "7"}),
+    ]
+    llm.predict_and_call([TOOL], chat_history=history)
+    assert '"q": "y"' in backend.calls[0].public
+    assert "Ingrid" not in backend.calls[0].public
+    llm.predict_and_call([TOOL], user_msg="Find.", chat_history=[ChatMessage("Hello there.")])
+    assert "Hello there." in backend.calls[1].public
+
+
 def test_concurrent_calls_do_not_mix() -> None:
     llm, backend = recording_llm("Yes.")
     errors: list[BaseException] = []

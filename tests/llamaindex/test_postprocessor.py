@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from llama_index.core import Settings, SummaryIndex, VectorStoreIndex
 from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import (
     Document,
     ImageDocument,
@@ -179,3 +180,14 @@ def test_a_hostile_document_stays_in_its_unit() -> None:
     assert all("evil" not in row for unit, row in call.private.items() if unit != "evil")
     assert "evil" not in call.public
     assert all("[[" not in row for row in call.rows)
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize", "accumulate"])
+@pytest.mark.parametrize("window", [950, 8000])
+def test_documents_given_as_blocks_keep_their_unit(mode: Any, window: int) -> None:
+    docs = documents()
+    llm, backend = recording_llm(context_window=window)
+    synthesizer = get_response_synthesizer(llm=llm, response_mode=mode, multimodal=True)
+    nodes = SummaryIndex.from_documents(docs).as_retriever().retrieve(QUESTION)
+    synthesizer.synthesize(QUESTION, DPFusionNodePostprocessor().postprocess_nodes(nodes))
+    check(backend, docs, strangers=("PRIVATE",))
