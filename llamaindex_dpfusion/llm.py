@@ -35,6 +35,7 @@ from llamaindex_dpfusion import structured, tracing
 from llamaindex_dpfusion.calls import Call
 from llamaindex_dpfusion.messages import PUBLIC_ROLES, prompt_views, shown, shown_text, to_core
 from llamaindex_dpfusion.options import engine_options
+from llamaindex_dpfusion.refusals import anot_swallowed, not_swallowed
 from llamaindex_dpfusion.replies import adeltas, deltas
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate
@@ -291,6 +292,7 @@ class DPFusionLLM(FunctionCallingLLM):
     # -- Prompt templates --
 
     @untraced
+    @not_swallowed()
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a prompt template and answer it; its arguments are private unless they are named public."""
         source = self._filled(prompt, prompt_args)
@@ -303,6 +305,7 @@ class DPFusionLLM(FunctionCallingLLM):
         return tracing.predict(self, "predict", self._shown_source(source), work)
 
     @untraced
+    @anot_swallowed
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a prompt template and answer it; see :meth:`predict`."""
         source = self._filled(prompt, prompt_args)
@@ -315,6 +318,7 @@ class DPFusionLLM(FunctionCallingLLM):
         return await tracing.apredict(self, "apredict", self._shown_source(source), work)
 
     @untraced
+    @not_swallowed()
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Fill in a prompt template and answer it piece by piece; see :meth:`predict`."""
         self._refuse_parser(prompt)
@@ -328,6 +332,7 @@ class DPFusionLLM(FunctionCallingLLM):
         return tracing.predict(self, "stream", self._shown_source(source), work)
 
     @untraced
+    @anot_swallowed
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Return an async generator over the answer to a filled in template; see :meth:`predict`."""
         self._refuse_parser(prompt)
@@ -343,6 +348,7 @@ class DPFusionLLM(FunctionCallingLLM):
     # -- Structured prediction --
 
     @untraced
+    @not_swallowed()
     def structured_predict(
         self,
         output_cls: type[BaseModel],
@@ -368,6 +374,7 @@ class DPFusionLLM(FunctionCallingLLM):
         return structured.parse(self.chat(messages, **_schema(output_cls, llm_kwargs)), output_cls)
 
     @untraced
+    @anot_swallowed
     async def astructured_predict(
         self,
         output_cls: type[BaseModel],
@@ -380,6 +387,7 @@ class DPFusionLLM(FunctionCallingLLM):
         return structured.parse(await self.achat(messages, **_schema(output_cls, llm_kwargs)), output_cls)
 
     @untraced
+    @not_swallowed()
     def stream_structured_predict(
         self,
         output_cls: type[BaseModel],
@@ -392,6 +400,7 @@ class DPFusionLLM(FunctionCallingLLM):
         return structured.stream(self.stream_chat(messages, **_schema(output_cls, llm_kwargs)), output_cls)
 
     @untraced
+    @anot_swallowed
     async def astream_structured_predict(
         self,
         output_cls: type[BaseModel],

@@ -19,6 +19,7 @@ from dpfusion_core import FusionEngine
 from dpfusion_core.backends.shared import shared_backend
 from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
 from llamaindex_dpfusion import DPFusionLLM
+from llamaindex_dpfusion.refusals import RefusedError
 from llamaindex_dpfusion.sealing import sealer
 from tests.llamaindex.recording import RecordingBackend, recording_llm, tokenizer
 
@@ -353,6 +354,20 @@ def test_templates_are_filled_in_sealed(method: str, has_template: bool) -> None
     assert "Context: ____ Query: Where?" in call.public
     assert f"Context: {SECRET} Query: Where?" in call.private["PRIVATE"]
     assert ("<|im_start|>" in call.public) is has_template
+
+
+@pytest.mark.parametrize("method", ["predict", "apredict"])
+def test_a_refused_template_says_why_in_an_error_that_llama_index_does_not_swallow(method: str) -> None:
+    llm, _ = recording_llm(temperature=0.0)
+    prompt = PromptTemplate("{context_str}")
+    with pytest.raises(RefusedError, match="greedy") as caught:
+        if method == "predict":
+            llm.predict(prompt, context_str=SECRET)
+        else:
+            asyncio.run(llm.apredict(prompt, context_str=SECRET))
+    assert not isinstance(caught.value, ValueError)
+    assert isinstance(caught.value.error, PrivacyParameterError)
+    assert caught.value.__context__ is None
 
 
 def _without_template() -> Any:

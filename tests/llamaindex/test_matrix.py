@@ -17,7 +17,7 @@ from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEng
 from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from llama_index.core.workflow import Context
 
-from dpfusion_core.errors import ViewError
+from dpfusion_core.errors import DPFusionError, ViewError
 from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionPromptHelper
 from tests.llamaindex.recording import (
     QUESTION,
@@ -229,3 +229,19 @@ def test_a_chat_engine_with_200_turns_works_or_says_what_to_do(indices: dict[str
         return
     assert str(engine.chat(QUESTION)) == "It is so."
     check(backend, DOCS, strangers=("PRIVATE",))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_refused_request_is_an_error_not_an_empty_response(
+    indices: dict[str, Any], mode: str, style: str
+) -> None:
+    if mode in NO_STREAM and "stream" in style:
+        return
+    llm, backend = recording_llm(alpha=None, beta=None)
+    engine = RetrieverQueryEngine.from_args(
+        indices["summary"], llm=llm, response_mode=mode, streaming="stream" in style
+    )
+    with pytest.raises(DPFusionError, match="no privacy parameters"):
+        run(engine, style)
+    assert not backend.calls

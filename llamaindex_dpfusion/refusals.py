@@ -1,0 +1,51 @@
+"""Errors that LlamaIndex does not swallow."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from dpfusion_core.errors import DPFusionError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RefusedError(DPFusionError, RuntimeError):
+    """A request with a template was refused: a parameter, the prompt or its length is not as it must be.
+
+    Raised in place of ``PrivacyParameterError`` and ``ViewError``, with the same message: those are
+    ``ValueError`` too, which LlamaIndex's synthesizers turn into an empty response.
+
+    Attributes:
+        error: The error in whose place it stands.
+    """
+
+    def __init__(self, error: DPFusionError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def not_swallowed() -> Iterator[None]:
+    """Raise errors of ours that are ``ValueError`` as :class:`RefusedError`."""
+    try:
+        yield
+    except DPFusionError as error:
+        if not isinstance(error, ValueError):
+            raise
+        refused = RefusedError(error)
+    else:
+        return
+    raise refused
+
+
+def anot_swallowed(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Decorate a coroutine function as :func:`not_swallowed` decorates a function."""
+
+    @wraps(method)
+    async def loud(*args: P.args, **kwargs: P.kwargs) -> T:
+        with not_swallowed():
+            return await method(*args, **kwargs)
+
+    return loud
