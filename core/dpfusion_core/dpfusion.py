@@ -14,7 +14,7 @@ from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.views import Placeholder, Views, render, views_of_contexts
+from dpfusion_core.views import Placeholder, Views, arrange, render, views_of_contexts
 
 
 class DPFusionResult(Mapping[str, Any]):
@@ -226,7 +226,8 @@ class DPFusion:
         return DPFusionResult(self.engine.generate(source, **settings))
 
     def _render(self, revealed: set[str]) -> str:
-        return render(self._messages, self.engine.backend.tokenizer, self.engine.placeholder, revealed)
+        tokenizer, placeholder = self.engine.backend.tokenizer, self.engine.placeholder
+        return render(arrange(self._messages, tokenizer, placeholder), tokenizer, placeholder, revealed)
 
 
 def generate_dp_text(

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from dpfusion_core.tokenization import Tokenizer
+from dpfusion_core.turns import arrangements
 
 Placeholder = Callable[[Segment], str]
 """Maps a private segment to what stands in its place in a view that hides it."""
@@ -127,12 +128,37 @@ def build_views(
     Raises:
         ViewError: If the conversation is empty or the template or the tokenizer refuses it.
     """
+    messages = arrange(messages, tokenizer, placeholder, tools)
     units = dict.fromkeys(unit for message in messages for unit in message.units)
     public = _encode(tokenizer, render(messages, tokenizer, placeholder, None, tools))
     private = {
         unit: _encode(tokenizer, render(messages, tokenizer, placeholder, {unit}, tools)) for unit in units
     }
     return Views(public, private, messages[-1].role == "assistant")
+
+
+def arrange(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    placeholder: Placeholder,
+    tools: Sequence[Any] | None = None,
+) -> Sequence[Message]:
+    """Return the first arrangement of a conversation whose public view the chat template accepts.
+
+    Which one that is depends on the public view alone. For the arguments see :func:`build_views`.
+
+    Raises:
+        ViewError: If the template refuses all; what it says of the conversation as it is.
+    """
+    refusals: list[ViewError] = []
+    for arrangement in arrangements(messages):
+        try:
+            render(arrangement, tokenizer, placeholder, None, tools)
+        except ViewError as error:
+            refusals.append(error)
+        else:
+            return arrangement
+    raise refusals[0]
 
 
 def views_of_contexts(private_context: str, public_context: str, tokenizer: Tokenizer) -> Views:
@@ -240,8 +266,8 @@ def _refusal(
     words = f" It says: {reason[:200]!r}." if is_fixed and reason and not is_quoting else ""
     return (
         f"The model's chat template refuses message {number} of {len(conversation)} (role {role!r})."
-        f"{words} Templates often want the system message first and only once, and user and "
-        "assistant to alternate: move, merge or re-role that message, or set `tokenizer.chat_template`."
+        f"{words} Joining messages of one role, and system messages with user messages, does not help: "
+        "move, merge or re-role that message, or set `tokenizer.chat_template`."
     )
 
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dpfusion_core import Message, Segment, ViewError, fixed_placeholder, length_preserving_placeholder
 from dpfusion_core.demo import model_path
-from dpfusion_core.views import Views, build_views, render, views_of_contexts
+from dpfusion_core.views import Views, arrange, build_views, render, views_of_contexts
 from tests.core.models import CharTokenizer
 
 BLANK = fixed_placeholder()
@@ -132,10 +132,44 @@ def refusing(template: str) -> Any:
 
 def test_template_that_refuses_says_which_message_and_its_own_fixed_words() -> None:
     template = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
-    template += "{{ raise_exception('System first!') }}{% endif %}{{ m.content }}{% endfor %}"
+    template += "{{ raise_exception('System first!') }}{% endif %}"
+    template += "{% if 'now' in m.content and loop.first %}{{ raise_exception('Not joined!') }}{% endif %}"
+    template += "{{ m.content }}{% endfor %}"
     with pytest.raises(ViewError, match=r"message 2 of 3 \(role 'system'\).*System first!") as caught:
         build_views(CHAT, refusing(template), BLANK)
     assert_no_text(caught.value)
+
+
+ALTERNATING = """{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}
+{{- raise_exception('Conversation roles must alternate user/assistant/...') }}{% endif %}<{{ m.role }}>{{ m.content }}
+{%- endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"""
+
+
+def test_a_template_that_wants_roles_to_alternate_gets_them() -> None:
+    """Gemma's and Mistral's kind, and what retrieval chains send."""
+    messages = [
+        Message("system", "Be brief."),
+        Message("user", SECRET, is_private=True, unit="doc-1"),
+        Message("user", "Bob", is_private=True, unit="doc-2"),
+        Message("user", "Who?"),
+        Message("assistant", "Well, "),
+    ]
+    tokenizer = refusing(ALTERNATING)
+    views = build_views(messages, tokenizer, BLANK)
+    told = {unit: tokenizer.decode(ids) for unit, ids in {"": views.public, **views.private}.items()}
+    form = "<user>Be brief.\n\n{}\n\n{}\n\nWho?<assistant>Well, "
+    assert told == {
+        "": form.format("____", "____"),
+        "doc-1": form.format(SECRET, "____"),
+        "doc-2": form.format("____", "Bob"),
+    }
+    assert views.is_continuation
+
+
+def test_what_a_template_accepts_stays_as_it_is(tiny: Any) -> None:
+    assert arrange(CHAT, tiny, BLANK) is CHAT
+    lenient = refusing("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
+    assert arrange(CHAT, lenient, BLANK) is CHAT
 
 
 def test_template_that_quotes_content_is_not_quoted() -> None:

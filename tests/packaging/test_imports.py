@@ -27,6 +27,7 @@ FLOORS = {
     "charging": 3,
     "tokenization": 0,
     "tool_calling": 1,
+    "turns": 1,
     "constraints": 2,
     "engine": 4,
     "dpfusion": 5,
