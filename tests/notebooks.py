@@ -1,6 +1,7 @@
 """What the tests of all notebooks need: reading them, and running them offline."""
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ def run(name: str, seconds: float = 120.0) -> str:
     NotebookClient(notebook, timeout=round(seconds), kernel_name="python3").execute(env=env)
     assert time.monotonic() - started < seconds
     return written(notebook)
+
+
+def leaks(text: str) -> list[int]:
+    """Return how many of 10 answers gave a secret away, each time that a notebook counts them."""
+    return [int(count) for count in re.findall(r"(\d+) of 10 answers give a secret away", text)]
 
 
 def check_outputs(name: str) -> None:

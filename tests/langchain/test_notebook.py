@@ -11,7 +11,7 @@ from tests.langchain.leaks import SECRET
 from tests.langchain.records import retriever
 from tests.langchain.scripted import scripted_engine
 from tests.langchain.test_tracing import calling
-from tests.notebooks import check_outputs, read, run
+from tests.notebooks import check_outputs, leaks, read, run
 
 NOTEBOOK = "02_langchain_rag.ipynb"
 
@@ -33,8 +33,9 @@ def constants() -> dict[str, Any]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")  # of the kernel's messages
 def test_the_notebook_runs_offline_in_two_minutes() -> None:
     text = run(NOTEBOOK)
-    assert "10 of 10 answers give a secret away" in text
-    assert "\n0 of 10 answers give a secret away" in text
+    plain, private = leaks(text)
+    assert plain >= 8
+    assert private == 0
     assert "image/png" in text
     assert "would fit" in text  # the refusal of what a budget cannot pay
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.notebooks import check_outputs, read, run
+from tests.notebooks import check_outputs, leaks, read, run
 
 NOTEBOOK = "03_llamaindex_rag.ipynb"
 
@@ -10,8 +10,9 @@ NOTEBOOK = "03_llamaindex_rag.ipynb"
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")  # of the kernel's messages
 def test_the_notebook_runs_offline_in_two_minutes() -> None:
     text = run(NOTEBOOK)
-    assert "10 of 10 answers give a secret away" in text
-    assert "\n0 of 10 answers give a secret away" in text
+    plain, private = leaks(text)
+    assert plain >= 8
+    assert private == 0
     assert "0 of 20 answers give a secret away" in text
     assert "image/png" in text
     assert "would fit" in text  # the refusal of what a budget cannot pay
