@@ -6,12 +6,17 @@ A call that ends without asking (a cached answer, bad input) is no longer waited
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any, Generic, TypeVar
+
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.outputs import ChatResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list
 
 from dpfusion_core.generation import GenerationResult
 from langchain_dpfusion.calls import Call
@@ -120,6 +125,8 @@ class TaskMeeting(_Meeting["asyncio.Future[GenerationResult]"]):
 _MEETING: ContextVar[ThreadMeeting | TaskMeeting | None] = ContextVar("dpfusion_meeting", default=None)
 _SEAT: ContextVar[ThreadMeeting | TaskMeeting | None] = ContextVar("dpfusion_seat", default=None)
 
+_Kind = TypeVar("_Kind", ThreadMeeting, TaskMeeting)
+
 
 @contextmanager
 def open_meeting(meeting: ThreadMeeting | TaskMeeting) -> Iterator[None]:
@@ -131,53 +138,70 @@ def open_meeting(meeting: ThreadMeeting | TaskMeeting) -> Iterator[None]:
         _MEETING.reset(token)
 
 
+def cut(
+    inputs: Sequence[LanguageModelInput], config: RunnableConfig | list[RunnableConfig] | None
+) -> Iterator[tuple[list[LanguageModelInput], list[RunnableConfig]]]:
+    """Cut inputs into those that are answered together; all of a part run at the same time."""
+    configs = get_config_list(config, len(inputs)) if inputs else []
+    size = max(1, (configs[0].get("max_concurrency") if configs else None) or PARALLEL)
+    for start in range(0, len(inputs), size):
+        part = list(inputs[start : start + size])
+        yield part, [{**each, "max_concurrency": len(part)} for each in configs[start : start + size]]
+
+
 @contextmanager
 def seat(owner: object) -> Iterator[None]:
     """Take part in the meeting of this context, in a thread; calls within the call do not."""
-    meeting = _invitation(owner)
-    if not isinstance(meeting, ThreadMeeting):
-        yield
-        return
-    with _seated(meeting):
+    with _seated(owner, ThreadMeeting) as meeting:
         try:
             yield
         finally:
-            meeting.leave()
+            if meeting is not None:
+                meeting.leave()
 
 
 @asynccontextmanager
 async def aseat(owner: object) -> AsyncIterator[None]:
     """Take part in the meeting of this context, in a task; calls within the call do not."""
-    meeting = _invitation(owner)
-    if not isinstance(meeting, TaskMeeting):
-        yield
-        return
-    with _seated(meeting):
+    with _seated(owner, TaskMeeting) as meeting:
         try:
             yield
         finally:
-            await meeting.leave()
+            if meeting is not None:
+                await meeting.leave()
 
 
-def take_seat(owner: object) -> ThreadMeeting | TaskMeeting | None:
+def answer(owner: object, call: Call) -> ChatResult:
+    """Answer a call, at the meeting where it has a seat or alone."""
+    meeting = _take_seat(owner, call)
+    return call.answer(meeting.ask if isinstance(meeting, ThreadMeeting) else Call.run)
+
+
+async def aanswer(owner: object, call: Call) -> ChatResult:
+    """Do what :func:`answer` does without blocking the event loop."""
+    meeting = _take_seat(owner, call)
+    return await call.aanswer(meeting.ask if isinstance(meeting, TaskMeeting) else Call.arun)
+
+
+def _take_seat(owner: object, call: Call) -> ThreadMeeting | TaskMeeting | None:
     """Return the meeting at which a call asks, the first time; None if it asks alone."""
     meeting = _SEAT.get()
     if meeting is None or meeting.owner is not owner:
         return None
     _SEAT.set(None)
-    return meeting
-
-
-def _invitation(owner: object) -> ThreadMeeting | TaskMeeting | None:
-    meeting = _MEETING.get()
-    return meeting if meeting is not None and meeting.owner is owner else None
+    return meeting if call.timeout is None else None
 
 
 @contextmanager
-def _seated(meeting: ThreadMeeting | TaskMeeting) -> Iterator[None]:
+def _seated(owner: object, kind: type[_Kind]) -> Iterator[_Kind | None]:
+    """Take a seat at the meeting of this context, if it is one of this kind."""
+    meeting = _MEETING.get()
+    if not isinstance(meeting, kind) or meeting.owner is not owner:
+        yield None
+        return
     tokens = _MEETING.set(None), _SEAT.set(meeting)
     try:
-        yield
+        yield meeting
     finally:
         _MEETING.reset(tokens[0])
         _SEAT.reset(tokens[1])

@@ -1,18 +1,25 @@
 """One call of a chat model: what it asks of the engine, and within which time."""
 
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult, join_chunks
 from dpfusion_core.messages import Message
-from langchain_dpfusion.replies import to_result
+from langchain_dpfusion.messages import DefaultPrivate
+from langchain_dpfusion.replies import ReplyStream, to_result
+
+UNPROTECTED = (
+    "Nothing in this conversation is marked as private: it is answered without protection and at no cost. Mark "
+    "what is private with additional_kwargs={'is_private': True}, or say ChatDPFusion(default_private='human')."
+)
+"""Warning about a call with :attr:`Call.is_unprotected`."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Call:
     options: GenerationOptions
     model_name: str
     timeout: float | None
+    max_retries: int = 0
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -35,6 +43,12 @@ class Call:
     def is_late(self) -> bool:
         """Whether the call has taken longer than it may."""
         return self.timeout is not None and time.monotonic() - self.started > self.timeout
+
+    def is_unprotected(self, default_private: DefaultPrivate) -> bool:
+        """Return whether nothing is private, nor is to be expected to become so."""
+        # The first turn of an agent has nothing private yet: the results of its tools will be.
+        is_agent = "tools" in self.options and default_private in ("tool", "all")
+        return not is_agent and not any(message.units for message in self.messages)
 
     def stream(self) -> Generator[Chunk, None, None]:
         """Yield the engine's chunks.
@@ -65,9 +79,55 @@ class Call:
         async with aclosing(self.astream()) as chunks:
             return join_chunks([chunk async for chunk in chunks])
 
-    def result(self, result: GenerationResult) -> ChatResult:
-        """Return an answer as LangChain's result."""
+    def answer(self, ask: Callable[["Call"], GenerationResult]) -> ChatResult:
+        """Return the answer as LangChain's result; if the model fails, the call is tried again alone.
+
+        Args:
+            ask: Gets the answer the first time.
+
+        Raises:
+            BackendError: If the model fails too often, or the answer is not finished in time.
+        """
+        failures = 0
+        while True:
+            try:
+                return self._result(self.run() if failures else ask(self))
+            except BackendError:
+                failures += 1
+                if self._gives_up(failures):
+                    raise
+
+    async def aanswer(self, ask: Callable[["Call"], Awaitable[GenerationResult]]) -> ChatResult:
+        """Do what :meth:`answer` does without blocking the event loop."""
+        failures = 0
+        while True:
+            try:
+                return self._result(await (self.arun() if failures else ask(self)))
+            except BackendError:
+                failures += 1
+                if self._gives_up(failures):
+                    raise
+
+    def replies(self) -> Generator[ChatGenerationChunk, None, None]:
+        """Yield the answer as LangChain's chunks."""
+        replies = ReplyStream(self.model_name, self.tools)
+        with closing(self.stream()) as chunks:
+            for chunk in chunks:
+                yield from replies.push(chunk)
+
+    async def areplies(self) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """Yield the answer as LangChain's chunks without blocking the event loop."""
+        replies = ReplyStream(self.model_name, self.tools)
+        async with aclosing(self.astream()) as chunks:
+            async for chunk in chunks:
+                for shown in replies.push(chunk):
+                    yield shown
+
+    def _result(self, result: GenerationResult) -> ChatResult:
         return to_result(result, self.model_name, self.tools)
+
+    def _gives_up(self, failures: int) -> bool:
+        return failures > self.max_retries or self.is_late
 
     def _too_late(self) -> BackendError:
         return BackendError(f"The answer was not finished within timeout={self.timeout:g} seconds.")

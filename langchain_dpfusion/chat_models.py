@@ -4,8 +4,7 @@ import asyncio
 import secrets
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
-from dataclasses import replace
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
@@ -16,39 +15,24 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from langchain_core.utils import secret_from_env
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 
 from dpfusion_core import __version__
-from dpfusion_core.backends import TransformersBackend
-from dpfusion_core.backends.shared import shared_backend
-from dpfusion_core.charging import make_plan
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.messages import Segment
-from dpfusion_core.tool_calling import supports_tools
-from dpfusion_core.views import build_views
-from langchain_dpfusion.batching import (
-    PARALLEL,
-    TaskMeeting,
-    ThreadMeeting,
-    aseat,
-    open_meeting,
-    seat,
-    take_seat,
-)
-from langchain_dpfusion.calls import Call
+from langchain_dpfusion import batching, engines, identity
+from langchain_dpfusion.calls import UNPROTECTED, Call
+from langchain_dpfusion.fields import check_fields, check_names, check_picklable, problem_of
 from langchain_dpfusion.messages import DefaultPrivate
-from langchain_dpfusion.options import PRIVACY, SAMPLING, check_call, engine_options, openai_tools
-from langchain_dpfusion.replies import PROVIDER, ReplyStream
+from langchain_dpfusion.options import check_call, engine_options, openai_tools, pick
 from langchain_dpfusion.sealing import PLACEHOLDER, seal, unseal, with_digests
 from langchain_dpfusion.structured import Method, structured
 
-# What other chat models are given and a local one has no use for.
-_FOREIGN = frozenset({"api_key", "base_url"})
+_Messages = list[BaseMessage]
+_Stop = list[str] | None
 
 
 class ChatDPFusion(BaseChatModel):
@@ -156,34 +140,18 @@ class ChatDPFusion(BaseChatModel):
     if not TYPE_CHECKING:  # checkers take the fields as the arguments
 
         def __init__(self, **fields: Any) -> None:
-            unknown = sorted(fields.keys() - type(self).model_fields.keys() - _FOREIGN)
-            if unknown:
-                raise PrivacyParameterError(f"Unknown argument {unknown[0]!r} of {type(self).__name__}.")
+            check_names(fields, type(self))
             problem = None
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-                where = ".".join(map(str, first["loc"])) or type(self).__name__
-                problem = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+                problem = problem_of(error, type(self))
             if problem:  # outside of the block: the foreign error has the arguments
                 raise PrivacyParameterError(problem)
 
     @model_validator(mode="after")
     def _check(self) -> "ChatDPFusion":
-        sources = [self.model is not None, self.engine is not None]
-        if sum(sources) != 1:
-            raise PrivacyParameterError("Give a model or an engine: ChatDPFusion(model='dpfusion-tiny').")
-        if self.engine is not None and not isinstance(self.engine, FusionEngine):
-            raise PrivacyParameterError("Expected engine to be a FusionEngine.")
-        if self.engine is not None and (self.ledger or self.tagger or self.placeholder != PLACEHOLDER):
-            raise PrivacyParameterError("A ready engine has its own ledger, tagger and placeholder.")
-        if (self.tokenizer is None) != (self.model is None or isinstance(self.model, str)):
-            raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
-        if self.timeout is not None and not self.timeout > 0:
-            raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
-        options = engine_options(self.__dict__, {}, None)
-        make_plan(options, (), options.get("max_new_tokens", 256), None)  # the engine's own checks
+        check_fields(self.__dict__)
         return self
 
     @model_validator(mode="after")
@@ -201,18 +169,7 @@ class ChatDPFusion(BaseChatModel):
 
     def __getstate__(self) -> Any:
         """Pickle what can be built again from names and numbers; weights and keys stay here."""
-        parts = {
-            "engine": self.engine,
-            "tokenizer": self.tokenizer,
-            "ledger": self.ledger,
-            "tagger": self.tagger,
-        }
-        ready = [name for name, value in parts.items() if value is not None]
-        if ready or callable(self.placeholder):
-            raise UnsupportedError(
-                f"A ChatDPFusion with a ready {ready[0] if ready else 'placeholder'} cannot be pickled: it may "
-                "hold private text. Build it where it is needed."
-            )
+        check_picklable(self.__dict__)
         state = super().__getstate__()
         state["__dict__"] = {**state["__dict__"], "cache_key": None}
         state["__pydantic_private__"] = {**state["__pydantic_private__"], "_engines": {}}
@@ -227,45 +184,17 @@ class ChatDPFusion(BaseChatModel):
     @property
     def model_name(self) -> str:
         """Name of the model."""
-        if isinstance(self.model, str):
-            return self.model
-        if self.engine is not None:
-            return str(self.engine.backend.fingerprint).split(",")[0]
-        return getattr(getattr(self.model, "config", None), "_name_or_path", "") or type(self.model).__name__
+        return identity.model_name(self.__dict__)
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        named = {name: getattr(self, name) for name in (*PRIVACY, *SAMPLING, "max_tokens", "stop")}
-        return {
-            "model": self.model_name,
-            **named,
-            "placeholder": self.placeholder if isinstance(self.placeholder, str) else "custom",
-            "default_private": self.default_private,
-            "tagger": None if self.tagger is None else type(self.tagger).__name__,
-        }
+        return identity.identifying_params(self.model_name, self.__dict__)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = LangSmithParams(
-            ls_provider=PROVIDER, ls_model_type="chat", ls_model_name=kwargs.get("model") or self.model_name
-        )
-        temperature, max_tokens = kwargs.get("temperature"), kwargs.get("max_tokens")
-        temperature = self.temperature if temperature is None else temperature
-        max_tokens = self.max_tokens if max_tokens is None else max_tokens
-        if temperature is not None:
-            params["ls_temperature"] = temperature
-        if max_tokens is not None:
-            params["ls_max_tokens"] = max_tokens
-        if stop or self.stop:
-            params["ls_stop"] = stop or self.stop or []
-        return params
+        return identity.langsmith_params(self.model_name, self.__dict__, kwargs, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        profile = ModelProfile(text_inputs=True, text_outputs=True, structured_output=True)
-        if self.engine is not None:
-            profile["tool_calling"] = supports_tools(self.engine.backend.tokenizer)
-            if self.engine.backend.context_length is not None:
-                profile["max_input_tokens"] = self.engine.backend.context_length
-        return profile
+        return identity.model_profile(self.engine)
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
         check_call(kwargs)  # here, because callbacks are told next
@@ -273,8 +202,7 @@ class ChatDPFusion(BaseChatModel):
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the token ids of a text, without special tokens."""
-        encoded = self._engine_for(None).backend.tokenizer(text, add_special_tokens=False)
-        return [int(token) for token in encoded["input_ids"]]
+        return engines.token_ids(self._engine_for(None), text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
@@ -283,13 +211,8 @@ class ChatDPFusion(BaseChatModel):
 
         The count depends on private text: it is for the application, not for the readers of answers.
         """
-        revealed = [
-            replace(message, content=[Segment(s.text) for s in message.segments], is_private=False, unit=None)
-            for message in unseal(messages, self.default_private)
-        ]
-        engine = self._engine_for(None)
-        schemas = openai_tools(tools or [])
-        return len(build_views(revealed, engine.backend.tokenizer, engine.placeholder, schemas).public)
+        conversation = unseal(messages, self.default_private)
+        return engines.count_tokens(self._engine_for(None), conversation, tools or [])
 
     # --- Sealing: callbacks, tracers and caches see placeholders ---
 
@@ -341,10 +264,7 @@ class ChatDPFusion(BaseChatModel):
 
     def _digested(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         key = None if self.cache_key is None else self.cache_key.get_secret_value().encode()
-        # What has no name that tells it apart: answers that depend on it stay with this instance.
-        opaque = [value for value in (self.engine, self.tagger) if value is not None]
-        opaque += [self.placeholder] if callable(self.placeholder) else []
-        settings = repr((self._instance, [id(value) for value in opaque])) if opaque else ""
+        settings = identity.opaque_settings(self._instance, self.__dict__)
         return with_digests(seal(messages, self.default_private, self._shown_placeholder), key, settings)
 
     @property
@@ -362,7 +282,7 @@ class ChatDPFusion(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Answer a conversation."""
-        with seat(self):
+        with batching.seat(self):
             return super().invoke(input, config, stop=stop, **kwargs)
 
     async def ainvoke(
@@ -374,7 +294,7 @@ class ChatDPFusion(BaseChatModel):
         **kwargs: Any,
     ) -> AIMessage:
         """Answer a conversation without blocking the event loop; cancelling frees the model's memory."""
-        async with aseat(self):
+        async with batching.aseat(self):
             return await super().ainvoke(input, config, stop=stop, **kwargs)
 
     def batch(
@@ -387,8 +307,8 @@ class ChatDPFusion(BaseChatModel):
     ) -> list[AIMessage]:
         """Answer conversations together, with one forward pass per token for up to ``max_concurrency``."""
         answers: list[AIMessage] = []
-        for part, configs in _parts(inputs, config):
-            with open_meeting(ThreadMeeting(self, len(part))):
+        for part, configs in batching.cut(inputs, config):
+            with batching.open_meeting(batching.ThreadMeeting(self, len(part))):
                 answers += super().batch(part, configs, return_exceptions=return_exceptions, **kwargs)
         return answers
 
@@ -402,137 +322,65 @@ class ChatDPFusion(BaseChatModel):
     ) -> list[AIMessage]:
         """Answer conversations together without blocking the event loop; see :meth:`batch`."""
         answers: list[AIMessage] = []
-        for part, configs in _parts(inputs, config):
-            with open_meeting(TaskMeeting(self, len(part))):
+        for part, configs in batching.cut(inputs, config):
+            with batching.open_meeting(batching.TaskMeeting(self, len(part))):
                 answers += await super().abatch(part, configs, return_exceptions=return_exceptions, **kwargs)
         return answers
 
     def _generate(
         self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        messages: _Messages,
+        stop: _Stop = None,
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._call(messages, stop, kwargs)
-        meeting = take_seat(self)
-        retries = self.max_retries
-        while True:
-            try:
-                if isinstance(meeting, ThreadMeeting) and call.timeout is None:
-                    return call.result(meeting.ask(call))
-                return call.result(call.run())
-            except BackendError:
-                retries -= 1
-                meeting = None  # nobody else tries again
-                if retries < 0 or call.is_late:
-                    raise
+        return batching.answer(self, self._call(messages, stop, kwargs))
 
     async def _agenerate(
         self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        messages: _Messages,
+        stop: _Stop = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = await asyncio.to_thread(self._call, messages, stop, kwargs)
-        meeting = take_seat(self)
-        retries = self.max_retries
-        while True:
-            try:
-                if isinstance(meeting, TaskMeeting) and call.timeout is None:
-                    return call.result(await meeting.ask(call))
-                return call.result(await call.arun())
-            except BackendError:
-                retries -= 1
-                meeting = None  # nobody else tries again
-                if retries < 0 or call.is_late:
-                    raise
+        return await batching.aanswer(self, await asyncio.to_thread(self._call, messages, stop, kwargs))
 
     def _stream(
         self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        messages: _Messages,
+        stop: _Stop = None,
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._call(messages, stop, kwargs)
-        replies = ReplyStream(call.model_name, call.tools)
-        with closing(call.stream()) as chunks:
-            for chunk in chunks:
-                shown = replies.push(chunk)
-                if shown is not None:
-                    yield shown
+        yield from self._call(messages, stop, kwargs).replies()
 
     async def _astream(
         self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
+        messages: _Messages,
+        stop: _Stop = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = await asyncio.to_thread(self._call, messages, stop, kwargs)
-        replies = ReplyStream(call.model_name, call.tools)
-        async with aclosing(call.astream()) as chunks:
+        async with aclosing(call.areplies()) as chunks:
             async for chunk in chunks:
-                shown = replies.push(chunk)
-                if shown is not None:
-                    yield shown
+                yield chunk
 
-    def _call(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> Call:
+    def _call(self, messages: list[BaseMessage], stop: _Stop, kwargs: dict[str, Any]) -> Call:
         check_call(kwargs)
+        name, timeout = kwargs.get("model"), pick("timeout", kwargs, self.__dict__)
         conversation = unseal(messages, self.default_private)
         options = engine_options(self.__dict__, kwargs, stop)
-        engine = self._engine_for(kwargs.get("model"))
-        # The first turn of an agent has nothing private yet: the results of its tools will be.
-        is_agent = "tools" in options and self.default_private in ("tool", "all")
-        if not is_agent and not any(message.units for message in conversation):
-            self._warn_once()
-        timeout = self.timeout if kwargs.get("timeout") is None else kwargs["timeout"]
-        return Call(engine, conversation, options, kwargs.get("model") or self.model_name, timeout)
-
-    def _warn_once(self) -> None:
-        """Say once that a conversation had nothing private, unless the caller has chosen what is private."""
-        chosen = "default_private" in self.model_fields_set and self.default_private is not None
-        if chosen or self._has_warned:
-            return
-        self._has_warned = True
-        warnings.warn(
-            "Nothing in this conversation is marked as private: it is answered without protection and at no "
-            "cost. Mark what is private with additional_kwargs={'is_private': True}, or say "
-            "ChatDPFusion(default_private='human').",
-            stacklevel=2,
-        )
+        engine = self._engine_for(name)
+        call = Call(engine, conversation, options, name or self.model_name, timeout, self.max_retries)
+        has_chosen = "default_private" in self.model_fields_set and self.default_private is not None
+        if not (has_chosen or self._has_warned) and call.is_unprotected(self.default_private):
+            self._has_warned = True
+            warnings.warn(UNPROTECTED, stacklevel=1)
+        return call
 
     def _engine_for(self, name: str | None) -> FusionEngine:
-        if self.engine is not None or not isinstance(self.model, str):
-            if name is not None and name != self.model_name:
-                raise UnsupportedError("A chat model with a ready model cannot take another one for a call.")
-            if isinstance(self.engine, FusionEngine):
-                return self.engine
-        load = {
-            "device": self.device,
-            "dtype": self.dtype,
-            "device_map": self.device_map,
-            **self.model_kwargs,
-        }
-        name = name or self.model_name
-        parts = [
-            value if isinstance(value, str) else id(value)
-            for value in (self.placeholder, self.ledger, self.tagger)
-        ]
-        key = repr((name, sorted(load.items()), parts))
-        engine = self._engines.get(key)
-        if engine is None:
-            if isinstance(self.model, str):
-                backend = shared_backend(name, **load)
-            else:
-                backend = TransformersBackend(self.model, self.tokenizer)
-            engine = FusionEngine(
-                backend, placeholder=self.placeholder, ledger=self.ledger, tagger=self.tagger
-            )
-            engine = self._engines.setdefault(key, engine)
-        return engine
+        return engines.find_engine(self._engines, self.__dict__, self.model_name, name)
 
     # --- Tools and structured output ---
 
@@ -582,14 +430,3 @@ class ChatDPFusion(BaseChatModel):
             PrivacyParameterError: If the schema or the method is none.
         """
         return structured(self, schema, method, include_raw, kwargs)
-
-
-def _parts(
-    inputs: Sequence[LanguageModelInput], config: RunnableConfig | list[RunnableConfig] | None
-) -> Iterator[tuple[list[LanguageModelInput], list[RunnableConfig]]]:
-    """Cut inputs into those that are answered together; all of a part run at the same time."""
-    configs = get_config_list(config, len(inputs)) if inputs else []
-    size = max(1, (configs[0].get("max_concurrency") if configs else None) or PARALLEL)
-    for start in range(0, len(inputs), size):
-        part = list(inputs[start : start + size])
-        yield part, [{**each, "max_concurrency": len(part)} for each in configs[start : start + size]]

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.documents import Document
@@ -40,6 +41,7 @@ class PrivateHumanMessage(HumanMessage):
     __str__ = __repr__
 
 
+@dataclass(frozen=True)
 class DocumentBlocks:
     """How documents become content blocks.
 
@@ -50,17 +52,10 @@ class DocumentBlocks:
         separator: What stands between two documents; public.
     """
 
-    def __init__(
-        self,
-        private: IsPrivate = None,
-        unit: UnitOf = None,
-        document_prompt: BasePromptTemplate[str] | None = None,
-        separator: str = "\n\n",
-    ) -> None:
-        self._private = private
-        self._unit = unit
-        self._document_prompt = document_prompt
-        self._separator = separator
+    private: IsPrivate = None
+    unit: UnitOf = None
+    document_prompt: BasePromptTemplate[str] | None = None
+    separator: str = "\n\n"
 
     def __call__(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
         """Return the blocks of documents, with the separator between them.
@@ -72,28 +67,30 @@ class DocumentBlocks:
         for document in documents:
             if not isinstance(document, Document):
                 raise ViewError(f"Expected a list of documents, found a {type(document).__name__} in it.")
-            prompt = self._document_prompt
+            prompt = self.document_prompt
             text = document.page_content if prompt is None else format_document(document, prompt)
             if blocks:
-                blocks.append(public_block(self._separator))
+                blocks.append(public_block(self.separator))
             blocks.append(
-                private_block(text, self.unit(document)) if self.is_private(document) else public_block(text)
+                private_block(text, self.unit_of(document))
+                if self.is_private(document)
+                else public_block(text)
             )
         return blocks
 
     def is_private(self, document: Document) -> bool:
         """Return whether a document is private."""
-        if self._private is not None:
-            return bool(self._private(document))
+        if self.private is not None:
+            return bool(self.private(document))
         return document.metadata.get("is_private", True) is not False
 
-    def unit(self, document: Document) -> str | None:
+    def unit_of(self, document: Document) -> str | None:
         """Return the privacy unit of a document; None for the unnamed one."""
         name = None
-        if isinstance(self._unit, str):
-            name = document.metadata.get(self._unit)
-        elif self._unit is not None:
-            name = self._unit(document)
+        if isinstance(self.unit, str):
+            name = document.metadata.get(self.unit)
+        elif self.unit is not None:
+            name = self.unit(document)
         for candidate in (name, document.id, document.metadata.get("source")):
             if candidate is not None and str(candidate):
                 return str(candidate)

@@ -53,6 +53,11 @@ def check_call(kwargs: Mapping[str, Any]) -> None:
             raise PrivacyParameterError(f"Expected {name} to be {kind}, not {type(value).__name__}.")
 
 
+def pick(name: str, call: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
+    """Return an option of a call; where the call says nothing, the chat model's."""
+    return model.get(name) if call.get(name) is None else call[name]
+
+
 def engine_options(
     model: Mapping[str, Any], call: Mapping[str, Any], stop: Sequence[str] | None
 ) -> GenerationOptions:
@@ -74,7 +79,7 @@ def engine_options(
     options: dict[str, Any] = dict(
         merge_options({name: model.get(name) for name in names}, {name: call.get(name) for name in names})
     )
-    max_tokens = model.get("max_tokens") if call.get("max_tokens") is None else call["max_tokens"]
+    max_tokens = pick("max_tokens", call, model)
     if max_tokens is not None:
         options["max_new_tokens"] = max_tokens
     stops = model.get("stop") if stop is None else stop

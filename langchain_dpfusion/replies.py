@@ -53,14 +53,14 @@ class ReplyStream:
         self._text = ""
         self._shown = 0
 
-    def push(self, chunk: Chunk) -> ChatGenerationChunk | None:
-        """Return what a chunk shows; None if that is nothing yet."""
+    def push(self, chunk: Chunk) -> list[ChatGenerationChunk]:
+        """Return what a chunk shows: one chunk, or none if that is nothing yet."""
         self._text += chunk.text
         if chunk.finish_reason is not None and chunk.guarantee is not None:
-            return self._last(chunk.finish_reason, chunk.guarantee, chunk.prompt_tokens or 0)
+            return [self._last(chunk.finish_reason, chunk.guarantee, chunk.prompt_tokens or 0)]
         end = visible_length(self._text) if self._tools else len(self._text)
         text, self._shown = self._text[self._shown : end], max(self._shown, end)
-        return _chunk(AIMessageChunk(content=text)) if text else None
+        return [ChatGenerationChunk(message=AIMessageChunk(content=text))] if text else []
 
     def _last(
         self, finish: FinishReason, guarantee: PrivacyGuarantee, prompt_tokens: int
@@ -79,7 +79,7 @@ class ReplyStream:
             chunk_position="last",
             **_facts(finish, guarantee, prompt_tokens, self._model_name, reply),
         )
-        return _chunk(message)
+        return ChatGenerationChunk(message=message)
 
 
 def _facts(
@@ -99,10 +99,6 @@ def _facts(
             GUARANTEE_KEY: guarantee.as_dict(),
         },
     }
-
-
-def _chunk(message: AIMessageChunk) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=message)
 
 
 def _invalid(text: str) -> str:

@@ -1,0 +1,69 @@
+"""Checks of a chat model's fields, before anything is loaded or computed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dpfusion_core.charging import make_plan
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
+from langchain_dpfusion.options import engine_options
+from langchain_dpfusion.sealing import PLACEHOLDER
+
+# What other chat models are given and a local one has no use for.
+_FOREIGN = frozenset({"api_key", "base_url"})
+
+
+def check_names(names: Iterable[str], model: type[BaseModel]) -> None:
+    """Refuse arguments that are no field of a chat model.
+
+    Raises:
+        PrivacyParameterError: If a name is unknown.
+    """
+    unknown = sorted(set(names) - model.model_fields.keys() - _FOREIGN)
+    if unknown:
+        raise PrivacyParameterError(f"Unknown argument {unknown[0]!r} of {model.__name__}.")
+
+
+def problem_of(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say what is wrong with the fields of a chat model; values are not quoted."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"])) or model.__name__
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of a chat model that do not go together, and options that the engine would refuse.
+
+    Raises:
+        PrivacyParameterError: If a field is out of range, or contradicts another one.
+    """
+    model, engine, tokenizer, timeout = (fields[name] for name in ("model", "engine", "tokenizer", "timeout"))
+    if (model is None) == (engine is None):
+        raise PrivacyParameterError("Give a model or an engine: ChatDPFusion(model='dpfusion-tiny').")
+    if engine is not None and not isinstance(engine, FusionEngine):
+        raise PrivacyParameterError("Expected engine to be a FusionEngine.")
+    if engine is not None and (fields["ledger"] or fields["tagger"] or fields["placeholder"] != PLACEHOLDER):
+        raise PrivacyParameterError("A ready engine has its own ledger, tagger and placeholder.")
+    if (tokenizer is None) != (model is None or isinstance(model, str)):
+        raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
+    if timeout is not None and not timeout > 0:
+        raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
+    options = engine_options(fields, {}, None)
+    make_plan(options, (), options.get("max_new_tokens", 256), None)  # the engine's own checks
+
+
+def check_picklable(fields: Mapping[str, Any]) -> None:
+    """Refuse to pickle what cannot be built again from names and numbers.
+
+    Raises:
+        UnsupportedError: If a field is a ready object.
+    """
+    ready = [name for name in ("engine", "tokenizer", "ledger", "tagger") if fields[name] is not None]
+    ready += ["placeholder"] if callable(fields["placeholder"]) else []
+    if ready:
+        raise UnsupportedError(
+            f"A ChatDPFusion with a ready {ready[0]} cannot be pickled: it may hold private text. Build it where "
+            "it is needed."
+        )
