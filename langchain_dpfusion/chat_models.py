@@ -31,8 +31,14 @@ from langchain_dpfusion.options import check_call, engine_options, openai_tools,
 from langchain_dpfusion.sealing import PLACEHOLDER, seal, unseal, with_digests
 from langchain_dpfusion.structured import Method, structured
 
+# Types of the arguments that the methods of every chat model share.
 _Messages = list[BaseMessage]
+_Inputs = list[LanguageModelInput]
 _Stop = list[str] | None
+_Config = RunnableConfig | None
+_Configs = RunnableConfig | list[RunnableConfig] | None
+_Manager = CallbackManagerForLLMRun | None
+_AsyncManager = AsyncCallbackManagerForLLMRun | None
 
 
 class ChatDPFusion(BaseChatModel):
@@ -152,10 +158,6 @@ class ChatDPFusion(BaseChatModel):
     @model_validator(mode="after")
     def _check(self) -> "ChatDPFusion":
         check_fields(self.__dict__)
-        return self
-
-    @model_validator(mode="after")
-    def _set_dpfusion_version(self) -> "ChatDPFusion":
         self._add_version("langchain-dpfusion", __version__)
         return self
 
@@ -190,13 +192,13 @@ class ChatDPFusion(BaseChatModel):
     def _identifying_params(self) -> Mapping[str, Any]:
         return identity.identifying_params(self.model_name, self.__dict__)
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+    def _get_ls_params(self, stop: _Stop = None, **kwargs: Any) -> LangSmithParams:
         return identity.langsmith_params(self.model_name, self.__dict__, kwargs, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return identity.model_profile(self.engine)
 
-    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+    def _get_invocation_params(self, stop: _Stop = None, **kwargs: Any) -> dict[str, Any]:
         check_call(kwargs)  # here, because callbacks are told next
         return super()._get_invocation_params(stop=stop, **kwargs)
 
@@ -204,9 +206,7 @@ class ChatDPFusion(BaseChatModel):
         """Return the token ids of a text, without special tokens."""
         return engines.token_ids(self._engine_for(None), text)
 
-    def get_num_tokens_from_messages(
-        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
-    ) -> int:
+    def get_num_tokens_from_messages(self, messages: _Messages, tools: Sequence[Any] | None = None) -> int:
         """Count the tokens of a conversation as the model reads it, with its template and all private text.
 
         The count depends on private text: it is for the application, not for the readers of answers.
@@ -230,31 +230,21 @@ class ChatDPFusion(BaseChatModel):
             return super().astream_events(self._convert_input(input), config, **kwargs)
 
     def generate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Callbacks = None,
-        **kwargs: Any,
+        self, messages: list[_Messages], stop: _Stop = None, callbacks: Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Answer conversations; see :meth:`invoke`."""
         return super().generate([self._sealed(each) for each in messages], stop, callbacks, **kwargs)
 
     async def agenerate(
-        self,
-        messages: list[list[BaseMessage]],
-        stop: list[str] | None = None,
-        callbacks: Callbacks = None,
-        **kwargs: Any,
+        self, messages: list[_Messages], stop: _Stop = None, callbacks: Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Answer conversations; see :meth:`ainvoke`."""
         return await super().agenerate([self._sealed(each) for each in messages], stop, callbacks, **kwargs)
 
-    def _generate_with_cache(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+    def _generate_with_cache(self, messages: _Messages, *args: Any, **kwargs: Any) -> ChatResult:
         return super()._generate_with_cache(self._digested(messages), *args, **kwargs)
 
-    async def _agenerate_with_cache(
-        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
-    ) -> ChatResult:
+    async def _agenerate_with_cache(self, messages: _Messages, *args: Any, **kwargs: Any) -> ChatResult:
         return await super()._agenerate_with_cache(self._digested(messages), *args, **kwargs)
 
     def _sealed(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -274,36 +264,21 @@ class ChatDPFusion(BaseChatModel):
     # --- Generation ---
 
     def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: _Config = None, *, stop: _Stop = None, **kwargs: Any
     ) -> AIMessage:
         """Answer a conversation."""
         with batching.seat(self):
             return super().invoke(input, config, stop=stop, **kwargs)
 
     async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: _Config = None, *, stop: _Stop = None, **kwargs: Any
     ) -> AIMessage:
         """Answer a conversation without blocking the event loop; cancelling frees the model's memory."""
         async with batching.aseat(self):
             return await super().ainvoke(input, config, stop=stop, **kwargs)
 
     def batch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
+        self, inputs: _Inputs, config: _Configs = None, *, return_exceptions: bool = False, **kwargs: Any
     ) -> list[AIMessage]:
         """Answer conversations together, with one forward pass per token for up to ``max_concurrency``."""
         answers: list[AIMessage] = []
@@ -313,12 +288,7 @@ class ChatDPFusion(BaseChatModel):
         return answers
 
     async def abatch(
-        self,
-        inputs: list[LanguageModelInput],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
+        self, inputs: _Inputs, config: _Configs = None, *, return_exceptions: bool = False, **kwargs: Any
     ) -> list[AIMessage]:
         """Answer conversations together without blocking the event loop; see :meth:`batch`."""
         answers: list[AIMessage] = []
@@ -328,45 +298,29 @@ class ChatDPFusion(BaseChatModel):
         return answers
 
     def _generate(
-        self,
-        messages: _Messages,
-        stop: _Stop = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: _Messages, stop: _Stop = None, run_manager: _Manager = None, **kwargs: Any
     ) -> ChatResult:
         return batching.answer(self, self._call(messages, stop, kwargs))
 
     async def _agenerate(
-        self,
-        messages: _Messages,
-        stop: _Stop = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: _Messages, stop: _Stop = None, run_manager: _AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         return await batching.aanswer(self, await asyncio.to_thread(self._call, messages, stop, kwargs))
 
     def _stream(
-        self,
-        messages: _Messages,
-        stop: _Stop = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: _Messages, stop: _Stop = None, run_manager: _Manager = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         yield from self._call(messages, stop, kwargs).replies()
 
     async def _astream(
-        self,
-        messages: _Messages,
-        stop: _Stop = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: _Messages, stop: _Stop = None, run_manager: _AsyncManager = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         call = await asyncio.to_thread(self._call, messages, stop, kwargs)
         async with aclosing(call.areplies()) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _call(self, messages: list[BaseMessage], stop: _Stop, kwargs: dict[str, Any]) -> Call:
+    def _call(self, messages: _Messages, stop: _Stop, kwargs: dict[str, Any]) -> Call:
         check_call(kwargs)
         name, timeout = kwargs.get("model"), pick("timeout", kwargs, self.__dict__)
         conversation = unseal(messages, self.default_private)
