@@ -348,7 +348,13 @@ def slow_backend(seconds: float = 0.02) -> ScriptedBackend:
 @pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "astream", "batch"])
 def test_timeout(way: str) -> None:
     backend = slow_backend()
-    llm = ChatDPFusion(engine=FusionEngine(backend), default_private="tool", timeout=0.1, max_tokens=200)
+    llm = ChatDPFusion(
+        engine=FusionEngine(backend),
+        default_private="tool",
+        timeout=0.1,
+        max_retries=1000,  # what is late is not tried again
+        max_tokens=200,
+    )
 
     async def drain() -> None:
         async for _ in llm.astream(PUBLIC):

@@ -277,6 +277,8 @@ def test_a_pickle_of_the_model_holds_no_text_and_no_key() -> None:
     assert SECRET.encode() not in pickled
     again = pickle.loads(pickled)
     assert again.invoke(CONVERSATIONS["message"]).response_metadata["dp_fusion"]["units"] == 1
+    with pytest.raises(DPFusionError, match="placeholder cannot be pickled"):
+        pickle.dumps(ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, placeholder=str.upper))
     with pytest.raises(DPFusionError, match="tagger cannot be pickled") as caught:
         pickle.dumps(secretive())
     assert SECRET not in str(caught.value)
