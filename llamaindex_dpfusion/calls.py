@@ -1,27 +1,19 @@
 """One call of the LLM: what the engine is asked, and its answer whole or in pieces."""
 
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
-
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponseAsyncGen,
-    ChatResponseGen,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
-)
+from typing import Any, TypeVar
 
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, GenerationOptions
 from dpfusion_core.messages import Message
 from dpfusion_core.views import Views
-from llamaindex_dpfusion.messages import shown
 from llamaindex_dpfusion.replies import Reply
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -44,12 +36,7 @@ class Call:
     timeout: float | None = None
     max_retries: int = 0
 
-    @cached_property
-    def shown(self) -> list[ChatMessage]:
-        """The conversation as traces may see it."""
-        return [] if isinstance(self.source, Views) else shown(self.source, self.engine.placeholder)
-
-    def answer(self) -> Reply:
+    def whole(self) -> Reply:
         """Answer at once."""
         reply = self._reply()
         with closing(self._chunks()) as chunks:
@@ -57,7 +44,7 @@ class Call:
                 reply.add(chunk)
         return reply
 
-    async def aanswer(self) -> Reply:
+    async def awhole(self) -> Reply:
         """Answer at once, without blocking the event loop."""
         reply = self._reply()
         async with aclosing(self._achunks()) as chunks:
@@ -65,33 +52,19 @@ class Call:
                 reply.add(chunk)
         return reply
 
-    def chat(self) -> ChatResponseGen:
-        """Answer a conversation in pieces."""
+    def pieces(self, respond: Callable[[Reply, str], R]) -> Generator[R, None, None]:
+        """Answer in pieces, with chats or completions that grow."""
         reply = self._reply()
         with closing(self._chunks()) as chunks:
             for chunk in chunks:
-                yield reply.chat(reply.add(chunk))
+                yield respond(reply, reply.add(chunk))
 
-    async def achat(self) -> ChatResponseAsyncGen:
-        """Answer a conversation in pieces, without blocking the event loop."""
+    async def apieces(self, respond: Callable[[Reply, str], R]) -> AsyncGenerator[R, None]:
+        """Answer in pieces, without blocking the event loop."""
         reply = self._reply()
         async with aclosing(self._achunks()) as chunks:
             async for chunk in chunks:
-                yield reply.chat(reply.add(chunk))
-
-    def complete(self) -> CompletionResponseGen:
-        """Complete a prompt in pieces."""
-        reply = self._reply()
-        with closing(self._chunks()) as chunks:
-            for chunk in chunks:
-                yield reply.completion(reply.add(chunk))
-
-    async def acomplete(self) -> CompletionResponseAsyncGen:
-        """Complete a prompt in pieces, without blocking the event loop."""
-        reply = self._reply()
-        async with aclosing(self._achunks()) as chunks:
-            async for chunk in chunks:
-                yield reply.completion(reply.add(chunk))
+                yield respond(reply, reply.add(chunk))
 
     def _reply(self) -> Reply:
         return Reply(self.options.get("tools") or ())

@@ -12,9 +12,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
-    MessageRole,
-    TextBlock,
-    ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -22,31 +19,24 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
-from dpfusion_core.backends import TransformersBackend
-from dpfusion_core.backends.shared import shared_backend
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
 from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
-from dpfusion_core.tool_calling import supports_tools
-from dpfusion_core.views import Views
-from llamaindex_dpfusion import structured, tracing
-from llamaindex_dpfusion.calls import Call
-from llamaindex_dpfusion.messages import PUBLIC_ROLES, prompt_views, shown, shown_text, to_core
+from dpfusion_core.messages import Segment
+from llamaindex_dpfusion.answers import chat_answer, complete_answer
+from llamaindex_dpfusion.loading import describe, has_chat_template, load_engine
+from llamaindex_dpfusion.messages import PUBLIC_ROLES, sealed_messages
 from llamaindex_dpfusion.options import engine_options
+from llamaindex_dpfusion.predictions import Prediction, refuse_parsers
 from llamaindex_dpfusion.refusals import anot_swallowed, not_swallowed
-from llamaindex_dpfusion.replies import adeltas, deltas
-from llamaindex_dpfusion.sealing import sealer
-from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate
-from llamaindex_dpfusion.tracing import untraced
+from llamaindex_dpfusion.structured import DPFusionStructuredLLM, StructuredPrediction
+from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate, system_messages
+from llamaindex_dpfusion.tools import chat_arguments, sealed_history, selections
+from llamaindex_dpfusion.tracing import bare, untraced
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
     from llama_index.core.tools.types import BaseTool
-
-_UNLIMITED = 32768
-"""Context that is said of a model without a limit of its own, in tokens."""
 
 
 class DPFusionLLM(FunctionCallingLLM):
@@ -154,37 +144,13 @@ class DPFusionLLM(FunctionCallingLLM):
     def engine(self) -> FusionEngine:
         """The engine; the first use loads the model."""
         if self._engine is None:
-            if isinstance(self.model, str):
-                backend = shared_backend(
-                    self.model,
-                    device=self.device,
-                    dtype=self.dtype,
-                    device_map=self.device_map,
-                    **self.model_kwargs,
-                )
-            else:
-                backend = TransformersBackend(self.model, self.tokenizer)
-            self._engine = FusionEngine(
-                backend, placeholder=self.placeholder, ledger=self.ledger, tagger=self.tagger
-            )
+            self._engine = load_engine(self)
         return self._engine
 
     @property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex wants to know of the model."""
-        backend = self.engine.backend
-        return LLMMetadata(
-            context_window=self.context_window or backend.context_length or _UNLIMITED,
-            num_output=self.max_tokens,
-            is_chat_model=self._is_chat,
-            is_function_calling_model=supports_tools(backend.tokenizer),
-            model_name=self.model if isinstance(self.model, str) else backend.fingerprint,
-            system_role=MessageRole.SYSTEM,
-        )
-
-    @property
-    def _is_chat(self) -> bool:
-        return bool(getattr(self.engine.backend.tokenizer, "chat_template", None))
+        return describe(self)
 
     # -- Chat --
 
@@ -203,38 +169,22 @@ class DPFusionLLM(FunctionCallingLLM):
         Raises:
             DPFusionError: See :meth:`dpfusion_core.FusionEngine.generate`.
         """
-        call = self._chat_call(messages, kwargs)
-        return tracing.chat(self, "chat", call.shown, call.said, lambda: call.answer().chat())
+        return chat_answer(self, messages, kwargs).whole()
 
     @untraced
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation piece by piece; see :meth:`chat`. Closing the generator frees the model."""
-        call = self._chat_call(messages, kwargs)
-
-        return tracing.chat(self, "stream_chat", call.shown, call.said, call.chat)
+        return chat_answer(self, messages, kwargs).pieces()
 
     @untraced
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop; see :meth:`chat`."""
-        call = self._chat_call(messages, kwargs)
-
-        async def work() -> ChatResponse:
-            return (await call.aanswer()).chat()
-
-        return await tracing.achat(self, "achat", call.shown, call.said, work)
+        return await chat_answer(self, messages, kwargs).awhole()
 
     @untraced
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Return an async generator over the answer; see :meth:`stream_chat`."""
-        call = self._chat_call(messages, kwargs)
-
-        responses = call.achat()
-
-        async def work() -> ChatResponseAsyncGen:
-            return responses
-
-        traced = await tracing.achat(self, "astream_chat", call.shown, call.said, work)
-        return tracing.closing_both(traced, responses)
+        return await chat_answer(self, messages, kwargs).apieces()
 
     # -- Completion --
 
@@ -254,40 +204,24 @@ class DPFusionLLM(FunctionCallingLLM):
         Raises:
             DPFusionError: See :meth:`dpfusion_core.FusionEngine.generate`.
         """
-        call, text = self._complete_call(prompt, formatted, kwargs)
-        return tracing.complete(self, "complete", text, call.said, lambda: call.answer().completion())
+        return complete_answer(self, prompt, formatted, kwargs).whole()
 
     @untraced
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Complete a prompt piece by piece; see :meth:`complete`."""
-        call, text = self._complete_call(prompt, formatted, kwargs)
-
-        return tracing.complete(self, "stream_complete", text, call.said, call.complete)
+        return complete_answer(self, prompt, formatted, kwargs).pieces()
 
     @untraced
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Complete a prompt without blocking the event loop; see :meth:`complete`."""
-        call, text = self._complete_call(prompt, formatted, kwargs)
-
-        async def work() -> CompletionResponse:
-            return (await call.aanswer()).completion()
-
-        return await tracing.acomplete(self, "acomplete", text, call.said, work)
+        return await complete_answer(self, prompt, formatted, kwargs).awhole()
 
     @untraced
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Return an async generator over the completion; see :meth:`complete`."""
-        call, text = self._complete_call(prompt, formatted, kwargs)
-
-        responses = call.acomplete()
-
-        async def work() -> CompletionResponseAsyncGen:
-            return responses
-
-        traced = await tracing.acomplete(self, "astream_complete", text, call.said, work)
-        return tracing.closing_both(traced, responses)
+        return await complete_answer(self, prompt, formatted, kwargs).apieces()
 
     # -- Prompt templates --
 
@@ -295,55 +229,27 @@ class DPFusionLLM(FunctionCallingLLM):
     @not_swallowed()
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a prompt template and answer it; its arguments are private unless they are named public."""
-        source = self._filled(prompt, prompt_args)
-
-        def work() -> str:
-            if isinstance(source, str):
-                return self._parse_output(self.complete(source, formatted=True).text)
-            return self._parse_output(self.chat(source).message.content or "")
-
-        return tracing.predict(self, "predict", self._shown_source(source), work)
+        return self._prediction(prompt, prompt_args).whole()
 
     @untraced
     @anot_swallowed
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a prompt template and answer it; see :meth:`predict`."""
-        source = self._filled(prompt, prompt_args)
-
-        async def work() -> str:
-            if isinstance(source, str):
-                return self._parse_output((await self.acomplete(source, formatted=True)).text)
-            return self._parse_output((await self.achat(source)).message.content or "")
-
-        return await tracing.apredict(self, "apredict", self._shown_source(source), work)
+        return await self._prediction(prompt, prompt_args).awhole()
 
     @untraced
     @not_swallowed()
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """Fill in a prompt template and answer it piece by piece; see :meth:`predict`."""
-        self._refuse_parser(prompt)
-        source = self._filled(prompt, prompt_args)
-
-        def work() -> TokenGen:
-            if isinstance(source, str):
-                return deltas(self.stream_complete(source, formatted=True))
-            return deltas(self.stream_chat(source))
-
-        return tracing.predict(self, "stream", self._shown_source(source), work)
+        refuse_parsers(self, prompt)
+        return self._prediction(prompt, prompt_args).pieces()
 
     @untraced
     @anot_swallowed
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """Return an async generator over the answer to a filled in template; see :meth:`predict`."""
-        self._refuse_parser(prompt)
-        source = self._filled(prompt, prompt_args)
-
-        async def work() -> TokenAsyncGen:
-            if isinstance(source, str):
-                return adeltas(await self.astream_complete(source, formatted=True))
-            return adeltas(await self.astream_chat(source))
-
-        return await tracing.apredict(self, "astream", self._shown_source(source), work)
+        refuse_parsers(self, prompt)
+        return await self._prediction(prompt, prompt_args).apieces()
 
     # -- Structured prediction --
 
@@ -370,8 +276,8 @@ class DPFusionLLM(FunctionCallingLLM):
         Raises:
             BackendError: If ``max_tokens`` was too small for the whole object.
         """
-        messages = structured.schema_messages(self, output_cls, prompt, prompt_args)
-        return structured.parse(self.chat(messages, **_schema(output_cls, llm_kwargs)), output_cls)
+        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
+        return prediction.whole()
 
     @untraced
     @anot_swallowed
@@ -383,8 +289,8 @@ class DPFusionLLM(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Any:
         """Fill in a prompt template and answer it with an object; see :meth:`structured_predict`."""
-        messages = structured.schema_messages(self, output_cls, prompt, prompt_args)
-        return structured.parse(await self.achat(messages, **_schema(output_cls, llm_kwargs)), output_cls)
+        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
+        return await prediction.awhole()
 
     @untraced
     @not_swallowed()
@@ -396,8 +302,8 @@ class DPFusionLLM(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> Generator[Any, None, None]:
         """Yield the object as it grows; see :meth:`structured_predict`."""
-        messages = structured.schema_messages(self, output_cls, prompt, prompt_args)
-        return structured.stream(self.stream_chat(messages, **_schema(output_cls, llm_kwargs)), output_cls)
+        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
+        return prediction.pieces()
 
     @untraced
     @anot_swallowed
@@ -409,41 +315,26 @@ class DPFusionLLM(FunctionCallingLLM):
         **prompt_args: Any,
     ) -> AsyncGenerator[Any, None]:
         """Return an async generator over the object as it grows; see :meth:`structured_predict`."""
-        messages = structured.schema_messages(self, output_cls, prompt, prompt_args)
-        responses = await self.astream_chat(messages, **_schema(output_cls, llm_kwargs))
-        return structured.astream(responses, output_cls)
+        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
+        return await prediction.apieces()
 
-    def as_structured_llm(
-        self, output_cls: type[BaseModel], **kwargs: Any
-    ) -> structured.DPFusionStructuredLLM:
+    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> DPFusionStructuredLLM:
         """Return an LLM that answers with objects of a pydantic model."""
-        return structured.DPFusionStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
+        return DPFusionStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
-    def _filled(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> list[ChatMessage] | str:
-        if self._is_chat:
-            return self._get_messages(prompt, **arguments)
-        return self._get_prompt(prompt, **arguments)
+    # -- Filling in --
+
+    def _prediction(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> Prediction:
+        fill = self._get_messages if has_chat_template(self.engine) else self._get_prompt
+        return Prediction(self, fill(prompt, **arguments), self._parse_output)
 
     def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
         """Fill in a template; every piece of the messages' text is sealed."""
-        filled = FilledTemplate(prompt, prompt_args, self.public_arguments, self)
-        messages = filled.prompt.format_messages(llm=self, **filled.arguments)
-        if self.output_parser is not None:
-            messages = self.output_parser.format_messages(messages)
-        return [*self._system(), *map(filled.seal_message, messages)]
+        return FilledTemplate(prompt, prompt_args, self.public_arguments, self).messages()
 
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a template for a model without a chat template; every piece of the text is sealed."""
-        filled = FilledTemplate(prompt, prompt_args, self.public_arguments, self)
-        text = filled.prompt.format(
-            llm=self,
-            messages_to_prompt=self.messages_to_prompt,
-            completion_to_prompt=self.completion_to_prompt,
-            **filled.arguments,
-        )
-        if self.output_parser is not None:
-            text = self.output_parser.format(text)
-        return filled.seal(self._extend_prompt(text))
+        return FilledTemplate(prompt, prompt_args, self.public_arguments, self).text(self._extend_prompt)
 
     def fill_in(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> list[ChatMessage]:
         """Return the messages of a filled in template; every piece of their text is sealed."""
@@ -451,31 +342,17 @@ class DPFusionLLM(FunctionCallingLLM):
 
     def seal_ready(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Seal messages that somebody else has filled in: what is not sealed or flagged public is private."""
-        sealed = []
-        for message, core in zip(messages, to_core(messages, ()), strict=True):
-            text = TextBlock(text="".join(sealer.seal(s.text, s.unit).text for s in core.segments))
-            calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-            sealed.append(message.model_copy(update={"blocks": [text, *calls]}))
-        return sealed
+        return sealed_messages(messages)
 
     def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
         """Add the system prompt to messages that a program of LlamaIndex has filled in itself.
 
         What was template and what was argument cannot be told any more: all of it is private.
         """
-        return [*self._system(), *self.seal_ready(messages)]
-
-    def _system(self) -> list[ChatMessage]:
-        if not self.system_prompt:
-            return []
-        return [ChatMessage(sealer.seal(self.system_prompt, None).text, role=MessageRole.SYSTEM)]
+        return [*system_messages(self), *sealed_messages(messages)]
 
     def _log_template_data(self, prompt: BasePromptTemplate, **prompt_args: Any) -> None:
         """Show nothing: a template may hold private history, and arguments are private."""
-
-    def _refuse_parser(self, prompt: BasePromptTemplate) -> None:
-        if prompt.output_parser is not None or self.output_parser is not None:
-            raise UnsupportedError("Output parsers need the whole answer. Use predict in place of stream.")
 
     # -- Tools --
 
@@ -491,12 +368,7 @@ class DPFusionLLM(FunctionCallingLLM):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Return the arguments of ``chat`` for a request with tools."""
-        messages = list(chat_history or [])
-        if user_msg is not None:
-            messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
-        choice = kwargs.pop("tool_choice", None) or ("any" if tool_required else "auto")
-        schemas = [tool.metadata.to_openai_tool() for tool in tools]
-        return {"messages": messages, "tools": schemas, "tool_choice": choice, **kwargs}
+        return chat_arguments(tools, user_msg, chat_history, tool_required, kwargs)
 
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
@@ -506,17 +378,7 @@ class DPFusionLLM(FunctionCallingLLM):
         Raises:
             BackendError: If there is none and ``error_on_no_tool_call`` is set.
         """
-        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        if not calls and error_on_no_tool_call:
-            raise BackendError("The model was asked to call a tool and did not. Try tool_required=True.")
-        return [
-            ToolSelection(
-                tool_id=call.tool_call_id or "",
-                tool_name=call.tool_name,
-                tool_kwargs=call.tool_kwargs if isinstance(call.tool_kwargs, dict) else {},
-            )
-            for call in calls
-        ]
+        return selections(response, is_needed=error_on_no_tool_call)
 
     @untraced
     def predict_and_call(
@@ -524,27 +386,17 @@ class DPFusionLLM(FunctionCallingLLM):
         tools: Sequence["BaseTool"],
         user_msg: str | ChatMessage | None = None,
         chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        error_on_no_tool_call: bool = True,
-        error_on_tool_error: bool = False,
+        *args: Any,
         **kwargs: Any,
     ) -> "AgentChatResponse":
         """Let the model call a tool, and call it.
 
         A history without a message of the user is what LlamaIndex's programs give, who have filled in
         their templates themselves: then what is not sealed or flagged public in it is private.
+        Further arguments are those of LlamaIndex's method.
         """
-        return tracing.bare(super().predict_and_call)(
-            tools,
-            user_msg,
-            self._history(user_msg, chat_history),
-            verbose=verbose,
-            allow_parallel_tool_calls=allow_parallel_tool_calls,
-            error_on_no_tool_call=error_on_no_tool_call,
-            error_on_tool_error=error_on_tool_error,
-            **kwargs,
-        )
+        history = sealed_history(user_msg, chat_history)
+        return bare(super().predict_and_call)(tools, user_msg, history, *args, **kwargs)
 
     @untraced
     async def apredict_and_call(
@@ -552,61 +404,14 @@ class DPFusionLLM(FunctionCallingLLM):
         tools: Sequence["BaseTool"],
         user_msg: str | ChatMessage | None = None,
         chat_history: list[ChatMessage] | None = None,
-        verbose: bool = False,
-        allow_parallel_tool_calls: bool = False,
-        error_on_no_tool_call: bool = True,
-        error_on_tool_error: bool = False,
+        *args: Any,
         **kwargs: Any,
     ) -> "AgentChatResponse":
         """Let the model call a tool, and call it; see :meth:`predict_and_call`."""
-        return await tracing.bare(super().apredict_and_call)(
-            tools,
-            user_msg,
-            self._history(user_msg, chat_history),
-            verbose=verbose,
-            allow_parallel_tool_calls=allow_parallel_tool_calls,
-            error_on_no_tool_call=error_on_no_tool_call,
-            error_on_tool_error=error_on_tool_error,
-            **kwargs,
-        )
+        history = sealed_history(user_msg, chat_history)
+        return await bare(super().apredict_and_call)(tools, user_msg, history, *args, **kwargs)
 
-    def _history(
-        self, user_msg: str | ChatMessage | None, history: list[ChatMessage] | None
-    ) -> list[ChatMessage] | None:
-        return history if user_msg is not None or history is None else self.seal_ready(history)
-
-    # -- From a call to the engine --
-
-    def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
-        core = to_core(messages, self.public_roles)
-        call = self._call(core, kwargs)
-        has_budget = call.options.get("epsilon") is not None or call.options.get("alpha") is not None
-        if not has_budget and any(m.role == "system" and m.units for m in core):
-            raise PrivacyParameterError(
-                "A system message is private unless it is said to be public, and the call has no privacy "
-                'parameters. Add "system" to public_roles, give that message additional_kwargs={"is_private": '
-                "False}, use system_prompt in its place, or say what an answer may cost: epsilon=8.0."
-            )
-        return call
-
-    def _complete_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> tuple[Call, str]:
-        segments = sealer.read(prompt, is_private=self.complete_policy != "public")
-        unsealed = any(segment.unit == DEFAULT_UNIT for segment in segments)
-        if unsealed and self.complete_policy == "error":
-            raise PrivacyParameterError(
-                "complete() got a bare string, which says nothing about what in it is private. Use chat() with "
-                'messages, predict() with a template, or set complete_policy to "private", "redact" or "public".'
-            )
-        placeholder, tokenizer = self.engine.placeholder, self.engine.backend.tokenizer
-        if self.complete_policy == "redact":
-            segments = [Segment(placeholder(s)) if s.unit == DEFAULT_UNIT else s for s in segments]
-        text = shown_text(segments, placeholder)
-        if formatted or not self._is_chat:
-            return self._call(prompt_views(segments, tokenizer, placeholder), kwargs), text
-        return self._call([Message("user", segments)], kwargs), text
-
-    def _call(self, source: list[Message] | Views, said: dict[str, Any]) -> Call:
-        return Call(self.engine, source, self.engine_options(said), said, self.timeout, self.max_retries)
+    # -- Options --
 
     def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:
         """Return the options of the engine: those of the LLM, and on top of them those of one call.
@@ -615,13 +420,3 @@ class DPFusionLLM(FunctionCallingLLM):
             PrivacyParameterError: If an option of the call is unknown.
         """
         return engine_options({name: getattr(self, name) for name in type(self).model_fields}, said or {})
-
-    def _shown_source(self, source: list[ChatMessage] | str) -> str:
-        placeholder = self.engine.placeholder
-        if isinstance(source, str):
-            return shown_text(sealer.read(source, is_private=True), placeholder)
-        return "\n".join(str(message) for message in shown(to_core(source), placeholder))
-
-
-def _schema(output_cls: type[BaseModel], options: dict[str, Any] | None) -> dict[str, Any]:
-    return {**(options or {}), "json_schema": output_cls.model_json_schema()}

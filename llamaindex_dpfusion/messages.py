@@ -105,6 +105,16 @@ def text_of(message: ChatMessage) -> str:
     return message.content or ""
 
 
+def sealed_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Seal messages that somebody else has filled in: what is not sealed or flagged public is private."""
+    sealed = []
+    for message, core in zip(messages, to_core(messages, ()), strict=True):
+        text = TextBlock(text="".join(sealer.seal(s.text, s.unit).text for s in core.segments))
+        calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+        sealed.append(message.model_copy(update={"blocks": [text, *calls]}))
+    return sealed
+
+
 def shown(messages: Sequence[Message], placeholder: Placeholder) -> list[ChatMessage]:
     """Return a conversation as traces may see it: with the placeholder for all that is private."""
     return [ChatMessage(shown_text(m.segments, placeholder), role=m.role) for m in messages]

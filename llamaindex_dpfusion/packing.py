@@ -68,19 +68,20 @@ class DPFusionPromptHelper(PromptHelper):
         return cls(**{**sizes, "tokenizer": _counter(tokenizer), **options})
 
     def repack(
-        self,
-        prompt: BasePromptTemplate,
-        text_chunks: Sequence[str],
-        padding: int = _PADDING,
-        llm: LLM | None = None,
-        tools: "list[BaseTool] | None" = None,
+        self, prompt: BasePromptTemplate, text_chunks: Sequence[str], *args: Any, **options: Any
     ) -> list[str]:
         """Join and split texts so that each result fits into the window with the prompt.
+
+        Args:
+            prompt: The prompt.
+            text_chunks: The texts.
+            *args: LlamaIndex's ``padding``, in tokens, ``llm`` and ``tools``, in this order.
+            **options: The same by name.
 
         Raises:
             ViewError: If the prompt leaves no room for any text.
         """
-        splitter = self._splitter(prompt, 1, padding, llm, tools)
+        splitter = self._splitter(prompt, 1, *args, **options)
         packed: list[str] = []
         room = 0
         for text, size in self._pieces(text_chunks, splitter):
@@ -93,21 +94,16 @@ class DPFusionPromptHelper(PromptHelper):
         return packed or [""]
 
     def truncate(
-        self,
-        prompt: BasePromptTemplate,
-        text_chunks: Sequence[str],
-        padding: int = _PADDING,
-        llm: LLM | None = None,
-        tools: "list[BaseTool] | None" = None,
+        self, prompt: BasePromptTemplate, text_chunks: Sequence[str], *args: Any, **options: Any
     ) -> list[str]:
-        """Shorten texts so that all of them fit into the window with the prompt.
+        """Shorten texts so that all of them fit into the window with the prompt; arguments as of :meth:`repack`.
 
         Raises:
             ViewError: If the prompt leaves no room for any text.
         """
         if not text_chunks:
             return []
-        splitter = self._splitter(prompt, len(text_chunks), padding, llm, tools)
+        splitter = self._splitter(prompt, len(text_chunks), *args, **options)
         kept = []
         for chunk in text_chunks:
             room, parts = splitter.chunk_size, []
@@ -123,9 +119,9 @@ class DPFusionPromptHelper(PromptHelper):
         self,
         prompt: BasePromptTemplate,
         parts: int,
-        padding: int,
-        llm: LLM | None,
-        tools: "list[BaseTool] | None",
+        padding: int = _PADDING,
+        llm: LLM | None = None,
+        tools: "list[BaseTool] | None" = None,
     ) -> TokenTextSplitter:
         try:
             return self.get_text_splitter_given_prompt(prompt, parts, padding=padding, llm=llm, tools=tools)

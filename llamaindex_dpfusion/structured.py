@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.llms.types import (
@@ -19,6 +20,7 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from pydantic_core import from_json
 
 from dpfusion_core.errors import BackendError
+from llamaindex_dpfusion.messages import sealed_messages
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.tracing import untraced
 
@@ -26,19 +28,60 @@ if TYPE_CHECKING:
     from llamaindex_dpfusion.llm import DPFusionLLM
 
 
-def schema_messages(
-    llm: "DPFusionLLM", output_cls: type[BaseModel], prompt: BasePromptTemplate, arguments: dict[str, Any]
-) -> list[ChatMessage]:
-    """Fill in a template, seal it, and ask for JSON.
+@dataclass(frozen=True)
+class StructuredPrediction:
+    """The answer to a filled in template as an object.
 
-    A chat template that nothing is filled in to is a conversation that somebody else has already
-    filled in: what is not sealed or flagged in it is private.
+    Attributes:
+        llm: Answers it.
+        output_cls: Pydantic model of the object.
+        messages: The filled in template and the request for JSON.
+        options: Options of the call.
     """
-    is_ready = isinstance(prompt, ChatPromptTemplate) and not arguments and not prompt.kwargs
-    messages = (
-        llm.fill_in(prompt, arguments) if not is_ready else llm.seal_ready(prompt.format_messages(llm=llm))
-    )
-    return asking_for_json(messages, output_cls)
+
+    llm: "DPFusionLLM" = field(repr=False)
+    output_cls: type[BaseModel]
+    messages: list[ChatMessage] = field(repr=False)
+    options: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        llm: "DPFusionLLM",
+        output_cls: type[BaseModel],
+        prompt: BasePromptTemplate,
+        options: dict[str, Any] | None,
+        arguments: dict[str, Any],
+    ) -> "StructuredPrediction":
+        """Fill in a template, seal it, and ask for JSON.
+
+        A chat template that nothing is filled in to is a conversation that somebody else has already
+        filled in: what is not sealed or flagged in it is private.
+        """
+        is_ready = isinstance(prompt, ChatPromptTemplate) and not arguments and not prompt.kwargs
+        messages = (
+            llm.fill_in(prompt, arguments)
+            if not is_ready
+            else sealed_messages(prompt.format_messages(llm=llm))
+        )
+        options = {**(options or {}), **schema_option(output_cls)}
+        return cls(llm, output_cls, asking_for_json(messages, output_cls), options)
+
+    def whole(self) -> BaseModel:
+        """Return the object."""
+        return parse(self.llm.chat(self.messages, **self.options), self.output_cls)
+
+    async def awhole(self) -> BaseModel:
+        """Return the object without blocking the event loop."""
+        return parse(await self.llm.achat(self.messages, **self.options), self.output_cls)
+
+    def pieces(self) -> Generator[Any, None, None]:
+        """Return a generator over the growing object; closing it frees the model."""
+        return stream(self.llm.stream_chat(self.messages, **self.options), self.output_cls)
+
+    async def apieces(self) -> AsyncGenerator[Any, None]:
+        """Return an async generator over the growing object; closing it frees the model."""
+        return astream(await self.llm.astream_chat(self.messages, **self.options), self.output_cls)
 
 
 def asking_for_json(messages: Sequence[ChatMessage], output_cls: type[BaseModel]) -> list[ChatMessage]:
@@ -51,6 +94,11 @@ def asking_for_json(messages: Sequence[ChatMessage], output_cls: type[BaseModel]
     ask = sealer.seal("\n" + request, None).text
     flags = {**last.additional_kwargs}
     return [*messages[:-1], ChatMessage((last.content or "") + ask, role=last.role, additional_kwargs=flags)]
+
+
+def schema_option(output_cls: type[BaseModel]) -> dict[str, Any]:
+    """Return the option of a call that constrains the answer to a schema."""
+    return {"json_schema": output_cls.model_json_schema()}
 
 
 def parse(response: ChatResponse, output_cls: type[BaseModel]) -> BaseModel:
@@ -167,7 +215,7 @@ class DPFusionStructuredLLM(StructuredLLM):
         return asking_for_json(messages, self.output_cls)
 
     def _schema(self) -> dict[str, Any]:
-        return {"json_schema": self.output_cls.model_json_schema()}
+        return schema_option(self.output_cls)
 
     def _answer(self, response: ChatResponse) -> ChatResponse:
         answer = _response(parse(response, self.output_cls))

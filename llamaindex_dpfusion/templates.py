@@ -7,10 +7,10 @@ by the sealed argument, anything else is no token.
 
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
@@ -46,7 +46,7 @@ class FilledTemplate:
         prompt: The template, partly filled in perhaps.
         arguments: The other arguments.
         public: Names of arguments that are public.
-        llm: Chooses between the templates of a selector.
+        llm: Chooses between the templates of a selector, and formats with its own functions and parser.
     """
 
     def __init__(
@@ -54,22 +54,46 @@ class FilledTemplate:
     ) -> None:
         while isinstance(prompt, SelectorPromptTemplate):
             prompt = prompt.select(llm=llm)
+        self._llm = llm
         self._nonce = secrets.token_hex(8)
         self._texts: list[tuple[str, bool]] = []
         values = {**prompt.kwargs, **arguments}
         # What a function computes may come from any argument, so it is private whatever its name.
         functions = prompt.function_mappings or {}
         computed = {name: function(**values) for name, function in functions.items()}
-        self.arguments = {
+        self._arguments = {
             name: self._stand_in(value, is_public=name in public) for name, value in values.items()
         } | {name: self._stand_in(value, is_public=False) for name, value in computed.items()}
-        self.prompt = prompt.model_copy(update={"kwargs": {}, "function_mappings": {}})
+        self._prompt = prompt.model_copy(update={"kwargs": {}, "function_mappings": {}})
 
-    def seal(self, text: str, unit: str | None = None) -> str:
+    def messages(self) -> list[ChatMessage]:
+        """Return the filled in messages and the system prompt; every piece of their text is sealed."""
+        messages = self._prompt.format_messages(llm=self._llm, **self._arguments)
+        if self._llm.output_parser is not None:
+            messages = self._llm.output_parser.format_messages(messages)
+        return [*system_messages(self._llm), *map(self._seal_message, messages)]
+
+    def text(self, extend: Callable[[str], str]) -> str:
+        """Return the filled in text for a model without a chat template; every piece of it is sealed.
+
+        Args:
+            extend: Adds the prompts that stand around every text.
+        """
+        text = self._prompt.format(
+            llm=self._llm,
+            messages_to_prompt=self._llm.messages_to_prompt,
+            completion_to_prompt=self._llm.completion_to_prompt,
+            **self._arguments,
+        )
+        if self._llm.output_parser is not None:
+            text = self._llm.output_parser.format(text)
+        return self._seal(extend(text))
+
+    def _seal(self, text: str, unit: str | None = None) -> str:
         """Return filled in text with every piece of it sealed, the template's own for a unit or as public."""
         return "".join(sealer.seal(s.text, s.unit).text for s in self._segments(text, unit))
 
-    def seal_message(self, message: ChatMessage) -> ChatMessage:
+    def _seal_message(self, message: ChatMessage) -> ChatMessage:
         """Return a filled in message with every piece of its text sealed.
 
         A flag on the template's own message stays in force, and what a tool has said is private in a
@@ -79,7 +103,7 @@ class FilledTemplate:
         is_private = flags.get("is_private", repeats_a_tool(message)) is not False
         unit = unit_of(message) if is_private else None
         blocks = [
-            TextBlock(text=self.seal(block.text, unit)) if isinstance(block, TextBlock) else block
+            TextBlock(text=self._seal(block.text, unit)) if isinstance(block, TextBlock) else block
             for block in message.blocks
         ]
         return message.model_copy(update={"blocks": blocks})
@@ -116,3 +140,10 @@ class FilledTemplate:
         if is_public or value is None:
             return value
         return self._stand_in(str(value), is_public=False)
+
+
+def system_messages(llm: LLM) -> list[ChatMessage]:
+    """Return the LLM's system prompt as a message, sealed as public, if it has one."""
+    if not llm.system_prompt:
+        return []
+    return [ChatMessage(sealer.seal(llm.system_prompt, None).text, role=MessageRole.SYSTEM)]

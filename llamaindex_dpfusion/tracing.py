@@ -7,7 +7,7 @@ work inside them through a closure.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CBEventType, EventPayload
@@ -22,6 +22,7 @@ _dispatcher = get_dispatcher(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+Shown: TypeAlias = list[ChatMessage] | str
 
 
 def untraced(method: F) -> F:
@@ -36,44 +37,31 @@ def bare(method: F) -> F:
     return found
 
 
-def chat(llm: LLM, name: str, shown: list[ChatMessage], options: dict[str, Any], work: Callable[[], T]) -> T:
-    """Do the work of ``chat`` or ``stream_chat`` as one traced call."""
+def call(llm: LLM, name: str, shown: Shown, options: dict[str, Any], work: Callable[[], T]) -> T:
+    """Do the work of a method that answers a conversation or a prompt as one traced call."""
 
     def chat(self: LLM, messages: Sequence[ChatMessage], **options: Any) -> T:
         return work()
 
-    return _traced(chat, llm, name, llm_chat_callback())(llm, shown, **options)  # type: ignore[no-any-return]
+    def complete(self: LLM, prompt: str, **options: Any) -> T:
+        return work()
+
+    traced = _traced_call(llm, name, shown, chat, complete)
+    return traced(llm, shown, **options)  # type: ignore[no-any-return]
 
 
-async def achat(
-    llm: LLM, name: str, shown: list[ChatMessage], options: dict[str, Any], work: Callable[[], Awaitable[T]]
+async def acall(
+    llm: LLM, name: str, shown: Shown, options: dict[str, Any], work: Callable[[], Awaitable[T]]
 ) -> T:
-    """Do the work of ``achat`` or ``astream_chat`` as one traced call."""
+    """Do the work of a coroutine method that answers a conversation or a prompt as one traced call."""
 
     async def achat(self: LLM, messages: Sequence[ChatMessage], **options: Any) -> T:
         return await work()
 
-    return await _traced(achat, llm, name, llm_chat_callback())(llm, shown, **options)  # type: ignore[no-any-return]
-
-
-def complete(llm: LLM, name: str, shown: str, options: dict[str, Any], work: Callable[[], T]) -> T:
-    """Do the work of ``complete`` or ``stream_complete`` as one traced call."""
-
-    def complete(self: LLM, prompt: str, **options: Any) -> T:
-        return work()
-
-    return _traced(complete, llm, name, llm_completion_callback())(llm, shown, **options)  # type: ignore[no-any-return]
-
-
-async def acomplete(
-    llm: LLM, name: str, shown: str, options: dict[str, Any], work: Callable[[], Awaitable[T]]
-) -> T:
-    """Do the work of ``acomplete`` or ``astream_complete`` as one traced call."""
-
     async def acomplete(self: LLM, prompt: str, **options: Any) -> T:
         return await work()
 
-    traced = _traced(acomplete, llm, name, llm_completion_callback())
+    traced = _traced_call(llm, name, shown, achat, acomplete)
     return await traced(llm, shown, **options)  # type: ignore[no-any-return]
 
 
@@ -104,6 +92,15 @@ async def apredict(llm: LLM, name: str, shown: str, work: Callable[[], Awaitable
         return _ended(await work())
 
     return await _traced(apredict, llm, name)(llm, shown)  # type: ignore[no-any-return]
+
+
+def _traced_call(
+    llm: LLM, name: str, shown: Shown, chat: Callable[..., Any], complete: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Choose the function whose argument handlers know, and the callback for it."""
+    if isinstance(shown, str):
+        return _traced(complete, llm, name, llm_completion_callback())
+    return _traced(chat, llm, name, llm_chat_callback())
 
 
 def _traced(

@@ -132,3 +132,10 @@ def test_a_helper_that_cuts_between_characters_costs_no_privacy() -> None:
     for call in backend.calls:
         assert not words & set(call.public.split())
         assert all("[[" not in row and "dpf" not in row for row in call.rows)
+
+
+@pytest.mark.parametrize("method", ["repack", "truncate"])
+def test_padding_counts_by_place_and_by_name(method: str) -> None:
+    pack, texts = getattr(helper(120), method), sealed(" ".join(words_of(0, 80)))
+    assert len(pack(PROMPT, texts, 60)[0].split()) < len(pack(PROMPT, texts)[0].split())
+    assert len(pack(PROMPT, texts, padding=60, llm=None)[0].split()) < len(pack(PROMPT, texts)[0].split())

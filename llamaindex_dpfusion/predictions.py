@@ -1,0 +1,91 @@
+"""Answers to filled in prompt templates, whole or in pieces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.types import TokenAsyncGen, TokenGen
+
+from dpfusion_core.errors import UnsupportedError
+from llamaindex_dpfusion import tracing
+from llamaindex_dpfusion.messages import shown, shown_text, to_core
+from llamaindex_dpfusion.replies import adeltas, deltas
+from llamaindex_dpfusion.sealing import sealer
+
+if TYPE_CHECKING:
+    from llamaindex_dpfusion.llm import DPFusionLLM
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to a filled in template.
+
+    Attributes:
+        llm: Answers it.
+        source: The filled in template: sealed messages, or a sealed prompt for a model without a chat template.
+        parse: Makes of the whole answer what the output parser makes of it.
+    """
+
+    llm: "DPFusionLLM" = field(repr=False)
+    source: list[ChatMessage] | str = field(repr=False)
+    parse: Callable[[str], str] = field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The filled in template as traces may see it."""
+        placeholder = self.llm.engine.placeholder
+        if isinstance(self.source, str):
+            return shown_text(sealer.read(self.source, is_private=True), placeholder)
+        return "\n".join(str(message) for message in shown(to_core(self.source), placeholder))
+
+    def whole(self) -> str:
+        """Return the parsed answer."""
+
+        def work() -> str:
+            if isinstance(self.source, str):
+                return self.parse(self.llm.complete(self.source, formatted=True).text)
+            return self.parse(self.llm.chat(self.source).message.content or "")
+
+        return tracing.predict(self.llm, "predict", self.shown, work)
+
+    async def awhole(self) -> str:
+        """Return the parsed answer without blocking the event loop."""
+
+        async def work() -> str:
+            if isinstance(self.source, str):
+                return self.parse((await self.llm.acomplete(self.source, formatted=True)).text)
+            return self.parse((await self.llm.achat(self.source)).message.content or "")
+
+        return await tracing.apredict(self.llm, "apredict", self.shown, work)
+
+    def pieces(self) -> TokenGen:
+        """Return a generator over the answer; closing it frees the model."""
+
+        def work() -> TokenGen:
+            if isinstance(self.source, str):
+                return deltas(self.llm.stream_complete(self.source, formatted=True))
+            return deltas(self.llm.stream_chat(self.source))
+
+        return tracing.predict(self.llm, "stream", self.shown, work)
+
+    async def apieces(self) -> TokenAsyncGen:
+        """Return an async generator over the answer; closing it frees the model."""
+
+        async def work() -> TokenAsyncGen:
+            if isinstance(self.source, str):
+                return adeltas(await self.llm.astream_complete(self.source, formatted=True))
+            return adeltas(await self.llm.astream_chat(self.source))
+
+        return await tracing.apredict(self.llm, "astream", self.shown, work)
+
+
+def refuse_parsers(llm: "DPFusionLLM", prompt: BasePromptTemplate) -> None:
+    """Refuse to answer in pieces what is to be parsed.
+
+    Raises:
+        UnsupportedError: If the template or the LLM has an output parser.
+    """
+    if prompt.output_parser is not None or llm.output_parser is not None:
+        raise UnsupportedError("Output parsers need the whole answer. Use predict in place of stream.")
