@@ -158,6 +158,8 @@ def test_events_and_spans_of_the_llm_hold_placeholders(seen: Seen, method: str, 
     start = "LLMCompletionStartEvent" if "complete" in method else "LLMChatStartEvent"
     assert start in kinds
     assert {"callback llm"} <= kinds
+    if method in ("chat", "complete", "predict", "stream", "stream_chat", "stream_complete"):
+        assert f"span {type(llm).__name__}.{prefix}{method}" in kinds
     if "call" not in method and ("predict" in method or method == "stream"):
         assert seen.kinds_with("Who?")
 
