@@ -40,7 +40,8 @@ def find_engine(
     load = {option: fields[option] for option in ("device", "dtype", "device_map")} | fields["model_kwargs"]
     parts = {part: fields[part] for part in _PARTS}
     named = [value if isinstance(value, str) else id(value) for value in parts.values()]
-    key = repr((name, sorted(load.items()), named))
+    which = name if isinstance(model, str) else id(model)  # ready models may share a name
+    key = repr((which, sorted(load.items()), named))
     if key not in built:
         if isinstance(model, str):
             backend = shared_backend(name, **load)

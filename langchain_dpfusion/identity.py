@@ -43,6 +43,7 @@ def opaque_settings(instance: str, fields: Mapping[str, Any]) -> str:
     """
     opaque = [fields[name] for name in ("engine", "tagger") if fields[name] is not None]
     opaque += [fields["placeholder"]] if callable(fields["placeholder"]) else []
+    opaque += [] if isinstance(fields["model"], str | None) else [fields["model"]]
     return repr((instance, [id(value) for value in opaque])) if opaque else ""
 
 

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
+import torch
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
@@ -36,6 +37,7 @@ from dpfusion_core import (
 )
 from dpfusion_core.backends.shared import shared_backend
 from langchain_dpfusion import ChatDPFusion, mark_private, private_block
+from tests.core.models import CharTokenizer, random_model
 from tests.langchain.scripted import scripted_backend, scripted_engine
 
 PRIVATE: list[BaseMessage] = [mark_private(HumanMessage("She lives in Oslo.")), HumanMessage("Where?")]
@@ -123,6 +125,21 @@ def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any]) -> None:
         ChatDPFusion(**arguments)
     assert "SECRET" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.filterwarnings("ignore:Nothing in this conversation is marked:UserWarning")
+def test_a_copy_with_another_ready_model_of_the_same_name_uses_that_one() -> None:
+    first, second = random_model("qwen2"), random_model("qwen2")
+    llm = ChatDPFusion(
+        model=first, tokenizer=CharTokenizer(), max_tokens=3, temperature=0, default_private=None
+    )
+    llm.invoke("Hello")
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.zero_()  # every token is as likely as any other: the first one wins
+    copied = llm.model_copy(update={"model": second})
+    assert copied.invoke("Hello").text == CharTokenizer.alphabet[0] * 3
+    assert llm.invoke("Hello").text != copied.invoke("Hello").text
 
 
 def test_a_ready_engine_has_its_own_placeholder() -> None:

@@ -22,6 +22,7 @@ from langchain_dpfusion import (
     mark_private,
     private_block,
 )
+from tests.core.models import CharTokenizer, random_model
 from tests.langchain.leaks import SECRET, Recorder, Sent, as_text, log_records
 from tests.langchain.scripted import scripted_engine
 
@@ -195,6 +196,16 @@ def test_models_with_other_taggers_do_not_share_answers() -> None:
     for phrases in (["Alice"], ["name"]):
         llm = ChatDPFusion(
             model="dpfusion-tiny", alpha=2.0, beta=1.0, max_tokens=3, cache=rows, tagger=PhraseTagger(phrases)
+        )
+        llm.invoke(ask("Alice"))
+    assert len(rows._cache) == 2
+
+
+def test_ready_models_of_one_name_do_not_share_answers() -> None:
+    rows = Rows()
+    for _ in range(2):
+        llm = ChatDPFusion(
+            model=random_model("qwen2"), tokenizer=CharTokenizer(), epsilon=8.0, max_tokens=3, cache=rows
         )
         llm.invoke(ask("Alice"))
     assert len(rows._cache) == 2
