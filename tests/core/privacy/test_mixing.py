@@ -57,10 +57,10 @@ def assert_safe_and_not_lazy(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_seeded_sweep_is_safe_and_not_lazy(order: float) -> None:
-    """9,000 pairs, 1,125 for each order, five to a call."""
+    """10,000 pairs, 1,250 for each order, five to a call."""
     rng = np.random.default_rng([20, int(100 * order)])
     search = MixingWeightSearch(order)
-    for _ in range(225):
+    for _ in range(250):
         log_q, log_p = random_pair(rng)
         others = rng.uniform(-1, 1, (4, len(log_q))) * 10.0 ** rng.uniform(-2, 2.5, (4, 1))
         rows_p = torch.cat([log_p[None], torch.from_numpy(others)]).masked_fill_(log_q == -INF, -INF)
