@@ -236,7 +236,7 @@ class SlowBackend(RecordingBackend):
         logits = session.logits
 
         def slowly() -> Any:
-            time.sleep(0.02)
+            time.sleep(0.04)
             return logits()
 
         session.logits = slowly  # type: ignore[method-assign]
@@ -259,7 +259,7 @@ async def test_the_event_loop_is_not_blocked(method: str) -> None:
         await asyncio.sleep(0.001)
         now = time.perf_counter()
         longest, before = max(longest, now - before), now
-    assert longest < 0.15
+    assert longest < 0.3  # the whole answer takes longer
     assert await task
 
 

@@ -163,11 +163,11 @@ def test_connections_are_reused(service: Service, tagger: DocumentPrivacyTagger)
 
 
 async def test_async_twin(service: Service) -> None:
-    service.delay = 0.2
+    service.delay = 0.5
     async with DocumentPrivacyTagger(KEY, base_url=service.url) as tagger:
         started = time.perf_counter()
         answers = await asyncio.gather(*(tagger.atag(f"{TEXT} {i}") for i in range(5)))
-        assert time.perf_counter() - started < 0.9  # one after the other it would be a second
+        assert time.perf_counter() - started < 2.0  # one after the other they would take longer
         assert all([span.start for span in spans] == [0, 17, 23] for spans in answers)
         service.replies = [reply({"models": ["a"]})]
         assert await tagger.aget_available_models() == ["a"]
@@ -192,7 +192,7 @@ async def test_async_twin_is_cancelled_at_once(service: Service) -> None:
         started = time.perf_counter()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(tagger.atag(TEXT), 0.1)
-        assert time.perf_counter() - started < 1.0
+        assert time.perf_counter() - started < 3.0
 
 
 BUSY = reply(b"busy", 429)
