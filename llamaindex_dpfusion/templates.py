@@ -39,6 +39,31 @@ class _Items(list[Any]):
         return "\n\n".join(map(str, self))
 
 
+class _Names(dict[str, Any]):
+    """A mapping in which a template may look names up, but cannot write them, nor learn which there are.
+
+    Args:
+        values: What the template sees in place of each value.
+        shown: What it sees in place of each name where it goes through them or writes the whole.
+        nothing: What it sees where it looks up another name.
+    """
+
+    def __init__(self, values: dict[Any, Any], shown: dict[Any, str], nothing: str) -> None:
+        super().__init__({shown[name]: value for name, value in values.items()})
+        self._values = values
+        self._nothing = nothing
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __getitem__(self, name: Any) -> Any:
+        return self.get(name)
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        """Return the value of a name, as ``[]`` does."""
+        return self._values.get(name, super().get(name, self._nothing))
+
+
 class FilledTemplate:
     """A prompt template and what it is filled in with.
 
@@ -125,7 +150,11 @@ class FilledTemplate:
         if isinstance(value, list | tuple):
             return _Items(self._stand_in(item, is_public=is_public) for item in value)
         if isinstance(value, dict):
-            return {key: self._stand_in(item, is_public=is_public) for key, item in value.items()}
+            values = {name: self._stand_in(item, is_public=is_public) for name, item in value.items()}
+            if is_public:
+                return values
+            names = {name: self._stand_in(str(name), is_public=False) for name in value}
+            return _Names(values, names, self._stand_in("", is_public=False))
         if isinstance(value, ChatMessage):
             text_of(value)  # templates would fetch images
             blocks = [

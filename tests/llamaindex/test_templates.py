@@ -131,6 +131,43 @@ def test_no_filter_or_condition_of_a_template_can_show_anything(llm: DPFusionLLM
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("template", "public"),
+    [
+        (PromptTemplate("{d} {query_str}"), "{'____': '____', '____': '____'} Who?"),
+        (RichPromptTemplate("{{ d }} {{ query_str }}"), "{'____': '____', '____': '____'} Who?"),
+        (RichPromptTemplate("{% for k in d %}{{ k }};{% endfor %}{{ query_str }}"), "____;____;Who?"),
+        (
+            RichPromptTemplate("{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}"),
+            "____=____;____=____;",
+        ),
+        (RichPromptTemplate("{{ d.keys() | list | join(' ') }}"), "____ ____"),
+        (RichPromptTemplate("{{ d.place }} {{ d['place'] }} {{ d.get('place') }}"), "____ ____ ____"),
+    ],
+)
+def test_names_of_a_mapping_are_as_private_as_what_they_name(
+    llm: DPFusionLLM, template: Any, public: str
+) -> None:
+    shown, hidden = parts(llm, template, d={"place": "Trondheim", "Ingrid": "ill"}, query_str="Who?")
+    assert shown.strip() == public
+    assert "Trondheim" in hidden or "Ingrid" in hidden
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if 'Ingrid' in d %}yes{% endif %}",
+        "{% if d.Ingrid %}yes{% endif %}",
+        "{% if d.get('Ingrid') %}yes{% endif %}",
+        "{{ d.Ingrid | default('no') | length }}",
+    ],
+)
+def test_no_condition_of_a_template_tells_which_names_a_mapping_has(llm: DPFusionLLM, template: str) -> None:
+    prompt = RichPromptTemplate(template + "{{ query_str }}")
+    shown = {parts(llm, prompt, d={name: "ill"}, query_str="Who?")[0] for name in ("Ingrid", "Bob")}
+    assert len(shown) == 1
+
+
 def test_rich_templates_loop_over_sealed_items(llm: DPFusionLLM) -> None:
     prompt = RichPromptTemplate("{% for text in texts %}- {{ text }}\n{% endfor %}{{ query_str }}")
     public, private = parts(llm, prompt, texts=["One.", "Two."], query_str="Who?")

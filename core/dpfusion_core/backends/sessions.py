@@ -27,6 +27,7 @@ class Lockstep:
         self._backend = backend
         self._members: list[BatchedSession] = []
         self._stack: _Stack | None = None
+        self._has_failed = False
 
     def open(self, prompts: Sequence[Sequence[int]]) -> "BatchedSession | RowwiseSession":
         """Read the prompts: the public one whole, each private one from where it leaves the public one.
@@ -57,12 +58,22 @@ class Lockstep:
         return BatchedSession(self, [first, *(row for row, _ in forked)], logits)
 
     def advance(self) -> None:
-        """Compute the next logits of all sessions whose tokens wait."""
+        """Compute the next logits of all sessions whose tokens wait.
+
+        Raises:
+            BackendError: If the model fails, now or at an earlier token: its caches are then in no known state.
+        """
+        if self._has_failed:
+            raise BackendError(
+                "The model failed on a batch that this request was part of. Try smaller batches."
+            )
         waiting = [each for each in self._members if each.pending is not None]
         if self._stack is None or self._stack.members != waiting:
             self._unstack()
             self._stack = _Stack(self._backend, waiting)
+        self._has_failed = True  # unless what follows returns
         self._stack.advance()
+        self._has_failed = False
 
     def add(self, member: "BatchedSession") -> None:
         """Let a session take part."""

@@ -107,6 +107,26 @@ def test_a_model_that_fails_on_one_request_frees_all() -> None:
     assert backend.open_sessions == 0
 
 
+def test_a_forward_pass_that_fails_fails_for_all_that_were_part_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may have changed some layers of their common cache and not others."""
+    backend = TransformersBackend(random_model("qwen2"), CharTokenizer())
+    forward, batches = backend.forward, []
+
+    def failing_once(**inputs: Any) -> Any:
+        output = forward(**inputs)
+        if inputs["input_ids"].shape[0] > 2:
+            batches.append(inputs)
+            if len(batches) == 2:
+                raise BackendError("Out of memory, say.")
+        return output
+
+    monkeypatch.setattr(backend, "forward", failing_once)
+    found = FusionEngine(backend).batch(CONVERSATIONS, max_new_tokens=6, return_exceptions=True, **OPTIONS)
+    assert [type(each) for each in found] == [BackendError] * 4
+
+
 def test_options_of_each_must_be_as_many() -> None:
     with pytest.raises(PrivacyParameterError, match="2 conversations, got 1"):
         FusionEngine(secretive_backend()).batch([private_chat()] * 2, each=[{}], alpha=2.0, beta=0.1)
