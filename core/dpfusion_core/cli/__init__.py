@@ -106,10 +106,10 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of the library are told in one line."""
+    """Run the command line; errors of the library and of the file system are told in one line."""
     try:
         app()
-    except DPFusionError as error:
+    except (DPFusionError, OSError) as error:
         told = Text.assemble((type(error).__name__, "bold red"), f": {error}")
         Console(stderr=True).print(told, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

@@ -96,10 +96,21 @@ class Journal:
         return Entry(json.loads(row[1]), json.loads(row[2]))
 
     def enter(self, name: str, parts: Sequence[str], entry: Entry) -> None:
-        """Enter a document that is done. When this returns, it is on the disk."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
-            (name, self._digest(parts), json.dumps(entry.texts), json.dumps(entry.report)),
+        """Enter a document that is done. When this returns, it is on the disk.
+
+        Raises:
+            UnsupportedError: If it cannot be written; then it is not released.
+        """
+        row = (name, self._digest(parts), json.dumps(entry.texts), json.dumps(entry.report))
+        try:
+            self._connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            reason = str(error)  # SQLite's own words name no values
+        else:
+            return
+        raise UnsupportedError(
+            f"The journal cannot be written ({reason}), so the document is not released. See to the disk and "
+            "its permissions, and give the command again."
         )
 
     def _fact(self, name: str, default: str) -> str:

@@ -53,6 +53,24 @@ def test_errors_are_told_in_one_line(
     assert "Traceback" not in captured.err
 
 
+def test_errors_of_the_file_system_are_told_in_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("Ann", encoding="utf-8")
+    (tmp_path / "phrases").write_text("Ann", encoding="utf-8")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    target = str(tmp_path / "file" / "out")  # a folder cannot be made in a file
+    tagger = f"phrases:{tmp_path / 'phrases'}"
+    monkeypatch.setattr(
+        sys, "argv", ["dpfusion", "privatize", str(tmp_path / "in"), target, "--tagger", tagger]
+    )
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_brackets_of_an_error_are_not_taken_for_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dpfusion_core import FusionEngine, PhraseTagger, PrivacyBudget, PrivacyLedg
 from dpfusion_core.documents import Privatizer
 from dpfusion_core.documents.folder import REPORT, RunSummary, privatize_folder
 from dpfusion_core.documents.formats import Columns
-from dpfusion_core.documents.journal import FILE
+from dpfusion_core.documents.journal import FILE, Entry, Journal
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.tagging import Narrowing
 from tests.core.toys import saying_backend
@@ -183,6 +184,16 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     (target / FILE).write_text("this is not a database, whatever it is called" * 100)
     with pytest.raises(UnsupportedError):
         run(fill(tmp_path / "in", a_txt="xyzzy"), target)
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_released(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path, {})) as journal:
+        [pages] = journal._connection.execute("PRAGMA page_count").fetchone()
+        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(UnsupportedError, match="full") as caught:
+            journal.enter("a.txt", ["Ann lives in Oslo."], Entry(["She lives there. " * 1000], {}))
+        assert "Ann" not in str(caught.value)
+        assert journal.find("a.txt", ["Ann lives in Oslo."]) is None
 
 
 def ledger_at(path: Path, epsilon: float = 8.0) -> PrivacyLedger:
