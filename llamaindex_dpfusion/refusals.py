@@ -5,25 +5,10 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from dpfusion_core.errors import DPFusionError
+from dpfusion_core.errors import DPFusionError, RefusedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class RefusedError(DPFusionError, RuntimeError):
-    """A request with a template was refused: a parameter, the prompt or its length is not as it must be.
-
-    Raised in place of ``PrivacyParameterError`` and ``ViewError``, with the same message: those are
-    ``ValueError`` too, which LlamaIndex's synthesizers turn into an empty response.
-
-    Attributes:
-        error: The error in whose place it stands.
-    """
-
-    def __init__(self, error: DPFusionError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 @contextmanager

@@ -7,11 +7,21 @@
     ├── TaggerError             the search for private phrases failed
     ├── ViewError               messages cannot be made into prompts (role, template, tokenizer, marker, length)
     ├── BackendError            the model failed or returned something unusable
-    └── UnsupportedError        a valid request that this combination of parts cannot serve
+    ├── UnsupportedError        a valid request that this combination of parts cannot serve
+    ├── RefusedError            one of the above that is no ValueError: for hosts that swallow those
+    └── Cancelled               work was stopped on request; nothing of it is released
 
 Messages of these exceptions never quote the text of a message, private or public, so they may be
 logged. Parameter values are quoted; they are not secret.
+
+Errors of others (a model, a tokenizer, a template, a tagger, a tool, a framework) may quote anything.
+They are turned into ours in one place, :class:`errors_as`, and leave nothing behind: no text, no
+cause, no context, no notes.
 """
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn
 
 
 class DPFusionError(Exception):
@@ -60,3 +70,110 @@ class BackendError(DPFusionError, RuntimeError):
 
 class UnsupportedError(DPFusionError, NotImplementedError):
     """A valid request that this combination of parts cannot serve."""
+
+
+class RefusedError(DPFusionError, RuntimeError):
+    """A request was refused: a parameter, the prompt or its length is not as it must be.
+
+    Raised in place of ``PrivacyParameterError`` and ``ViewError``, with the same message, where a host
+    would swallow those: they are ``ValueError`` too.
+
+    Attributes:
+        error: The error in whose place it stands.
+    """
+
+    def __init__(self, error: DPFusionError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.error,)
+
+
+class Cancelled(DPFusionError):
+    """Work was stopped on request; nothing of it is released."""
+
+
+class errors_as:  # in lower case: it reads like contextlib.suppress
+    """Turn the errors of others into one of ours, without their text, cause, context or notes.
+
+    Stands around any call of code that is not ours and may have seen private text; around ``await`` too,
+    but not around ``yield``. Errors of ours pass, with whatever they were raised from taken off. What
+    ends a task or the program passes as it is: ``KeyboardInterrupt``, ``SystemExit``, ``GeneratorExit``,
+    ``CancelledError``.
+
+    Args:
+        kind: Makes the error from its message.
+        message: What it says. ``{error}`` stands for the name of the foreign error's class. A function
+            gets the error and says it in words that quote nothing.
+        only: Errors of other types pass as they are. Narrow this only where none of those could quote
+            private text.
+
+    Example:
+        >>> with errors_as(TaggerError, "The tagger failed ({error})."):
+        ...     raise ValueError("Jane Roe is ill")
+        Traceback (most recent call last):
+        dpfusion_core.errors.TaggerError: The tagger failed (ValueError).
+    """
+
+    def __init__(
+        self,
+        kind: Callable[[str], DPFusionError],
+        message: str | Callable[[Any], str],
+        *,
+        only: type[Exception] | tuple[type[Exception], ...] = Exception,
+    ) -> None:
+        self._kind = kind
+        self._message = message
+        self._only = only
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, DPFusionError):
+            _bare(error)
+        elif isinstance(error, self._only) or _is_panic(error):
+            said = self._message
+            text = said(error) if callable(said) else said.replace("{error}", error_name(error))
+            del error, traceback  # debuggers that show local variables would show it
+            raise_bare(self._kind(text))
+
+
+def raise_bare(error: DPFusionError) -> NoReturn:
+    """Raise an error without cause, context and notes, even while another error is handled.
+
+    ``raise ... from None`` does not do: it leaves the other error, with its text, in ``__context__``.
+    """
+    try:
+        raise error
+    finally:
+        _bare(error)
+
+
+def error_name(error: BaseException | None) -> str:
+    """Return the name of an error's class: all that may be told of a foreign error.
+
+    Even a name may be made from text: one that is long or not plain is withheld.
+
+    Example:
+        >>> error_name(KeyError("Jane Roe"))
+        'KeyError'
+    """
+    name = type(error).__name__
+    return name if name.isascii() and name.isidentifier() and len(name) <= _LONGEST_NAME else "Exception"
+
+
+_LONGEST_NAME = 60
+
+
+def _bare(error: BaseException) -> None:
+    error.__cause__ = error.__context__ = None
+    error.__dict__.pop("__notes__", None)
+
+
+def _is_panic(error: BaseException | None) -> bool:
+    """Whether it is a panic of Rust code, as of a tokenizer: not an ``Exception``, and it quotes text."""
+    return type(error).__module__ == "pyo3_runtime"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpfusion_core.errors import ViewError
+from dpfusion_core.errors import ViewError, errors_as
 
 ROLES = ("system", "user", "assistant", "tool")
 DEFAULT_UNIT = "PRIVATE"
@@ -140,10 +140,8 @@ class Message:
 def _check_text(text: object, what: str) -> None:
     if not isinstance(text, str):
         raise ViewError(f"{what} must be a string, not {type(text).__name__}.")
-    try:
+    with errors_as(ViewError, f"{what} holds a lone surrogate, which no tokenizer can read."):
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ViewError(f"{what} holds a lone surrogate, which no tokenizer can read.") from None
 
 
 def _check_name(is_private: bool, name: str | None, kind: str, what: str) -> None:

@@ -8,16 +8,12 @@ from typing import Any, cast
 from dpfusion_core.documents.charge import plan_document
 from dpfusion_core.documents.chunks import Chunk
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import DPFusionError, PrivacyParameterError
+from dpfusion_core.errors import Cancelled, PrivacyParameterError
 from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.privacy.accounting import nothing_private
 from dpfusion_core.views import Placeholder
-
-
-class Cancelled(DPFusionError):
-    """The work on a document was stopped between two chunks; nothing of it is released."""
 
 
 class Rewriter:

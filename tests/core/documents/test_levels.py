@@ -413,7 +413,7 @@ def test_putting_the_phrases_back_gives_the_text_back(words: list[str]) -> None:
 
 
 def test_a_stopped_document_is_not_released() -> None:
-    from dpfusion_core.documents.rewriting import Cancelled
+    from dpfusion_core.errors import Cancelled
 
     stop = threading.Event()
     stop.set()
