@@ -73,21 +73,21 @@ class UnsupportedError(DPFusionError, NotImplementedError):
 
 
 class RefusedError(DPFusionError, RuntimeError):
-    """A request was refused: a parameter, the prompt or its length is not as it must be.
+    """A request was refused before anything was computed: it would not have protected what it should.
 
-    Raised in place of ``PrivacyParameterError`` and ``ViewError``, with the same message, where a host
-    would swallow those: they are ``ValueError`` too.
+    Also raised in place of ``PrivacyParameterError`` and ``ViewError``, with the same message, where a
+    host would swallow those: they are ``ValueError`` too.
 
     Attributes:
-        error: The error in whose place it stands.
+        error: The error in whose place it stands, if any.
     """
 
-    def __init__(self, error: DPFusionError) -> None:
-        super().__init__(str(error))
-        self.error = error
+    def __init__(self, reason: "str | DPFusionError") -> None:
+        super().__init__(str(reason))
+        self.error = reason if isinstance(reason, DPFusionError) else None
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.error,)
+        return type(self), (self.error or str(self),)
 
 
 class Cancelled(DPFusionError):

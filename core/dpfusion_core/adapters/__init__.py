@@ -1,0 +1,26 @@
+"""What the integrations with frameworks share: one rule for marks, units, options and unmarked text.
+
+A framework's package reads its own objects and asks here what they mean, so that the same request is
+protected, charged and refused alike wherever it comes from.
+"""
+
+from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
+from dpfusion_core.adapters.marks import Marks
+from dpfusion_core.adapters.memory import PrivateTexts, seen
+from dpfusion_core.adapters.options import canonical
+from dpfusion_core.adapters.unmarked import Said, Unmarked, check_unmarked, decide, effective_unmarked
+
+__all__ = [
+    "DocumentUnit",
+    "Marks",
+    "PrivateTexts",
+    "Said",
+    "Unmarked",
+    "canonical",
+    "check_unmarked",
+    "decide",
+    "document_unit",
+    "effective_unmarked",
+    "seen",
+    "warn_unstable",
+]

@@ -1,0 +1,84 @@
+"""Marks: what the places of a message or a content block say about its privacy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dpfusion_core.errors import ViewError
+
+_FLAGS = frozenset({"isprivate", "private"})
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The flags and the unit that some places of a message or block hold.
+
+    There is one polarity. A value that is true, or that cannot be read, makes the text private,
+    whatever the other places say. Only the exact key ``is_private`` with a false value says that a
+    text is public; a key that merely resembles it can protect, never expose.
+
+    Attributes:
+        flags: Every flag that was found.
+        unit: The privacy unit that is named, if any.
+        is_stable: Whether the unit's name stays the same when the same thing comes again; False where
+            a place says ``unit_is_stable: False``.
+
+    Example:
+        >>> Marks.read({"is_private": True, "unit": "doc-17"}).said
+        True
+        >>> Marks.read({"is_private": False}).said, Marks.read({}).said
+        (False, None)
+    """
+
+    flags: tuple[bool, ...] = ()
+    unit: str | None = None
+    is_stable: bool = True
+
+    @property
+    def said(self) -> bool | None:
+        """True: private. False: public. None: nothing was said."""
+        return any(self.flags) if self.flags else None
+
+    @classmethod
+    def read(cls, *places: object) -> "Marks":
+        """Read mappings that may hold marks; None is no place, anything else makes the text private.
+
+        Raises:
+            ViewError: If two units are named, or a unit's name is not a string or a number.
+        """
+        flags: list[bool] = []
+        units: set[str] = set()
+        is_stable = True
+        for place in places:
+            if place is None:
+                continue
+            if not isinstance(place, Mapping):
+                flags.append(True)  # where a flag would stand, nothing can be read
+                continue
+            for key, value in place.items():
+                name = str(key).lower().replace("_", "").replace("-", "")
+                if name == "unitisstable":
+                    is_stable = is_stable and value is True
+                elif value is None:
+                    continue
+                elif name in _FLAGS:
+                    flags += [True] if _truth(value) else [False] * (key == "is_private")
+                elif name == "unit":
+                    units.add(_unit_name(value))
+        if len(units) > 1:
+            raise ViewError("A message or content block names two different units. Name one.")
+        return cls(tuple(flags), next(iter(units), None), is_stable)
+
+
+def _truth(value: object) -> bool:
+    try:
+        return bool(value)
+    except Exception:  # noqa: BLE001  a value that cannot be read means private
+        return True
+
+
+def _unit_name(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ViewError("The unit of a message or content block must be a non-empty string.")

@@ -1,0 +1,146 @@
+"""Text that nobody has said anything about: refused, private or public, by one rule for all frameworks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from dpfusion_core.adapters.memory import LONG, PrivateTexts, seen
+from dpfusion_core.errors import PrivacyParameterError, RefusedError
+
+Unmarked = Literal["error", "strict", "private", "public"]
+"""What text is that carries no mark.
+
+- ``"error"``: public, but a call in which nothing at all is private is refused.
+- ``"strict"``: every message of the system, the user and a foreign assistant must say what it is.
+- ``"private"``: private, system messages included.
+- ``"public"``: public; the caller vouches for it.
+
+Under every value, the model's own answers under a guarantee are public, tool results are private, and text
+that this process has seen as private is refused where it comes back unmarked and would be public.
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A stretch of a call's text and what was said of it.
+
+    Attributes:
+        text: The text. Never shown by ``repr``.
+        role: Whose it is.
+        mark: True: said to be private. False: said to be public. None: nothing was said.
+        is_own: Whether it is an answer of ours under a guarantee: then it is public already.
+        message: The number of its message, from 1, for errors.
+        is_stable: Whether the name of its unit is known to stay the same.
+    """
+
+    text: str = field(repr=False)
+    role: Literal["system", "user", "assistant", "tool"]
+    mark: bool | None = None
+    is_own: bool = False
+    message: int = 1
+    is_stable: bool = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the rule for unmarked text decides about it."""
+        return self.mark is None and not self.is_own and self.role != "tool" and bool(self.text.strip())
+
+
+def check_unmarked(value: str | None) -> None:
+    """Raise ``PrivacyParameterError`` unless the value is known; None means the default."""
+    if value is not None and value not in get_args(Unmarked):
+        raise PrivacyParameterError(
+            f"Expected unmarked to be one of {', '.join(map(repr, get_args(Unmarked)))}."
+        )
+
+
+def effective_unmarked(value: Unmarked | None, *, has_budget: bool) -> Unmarked:
+    """Return the rule that holds for a call.
+
+    Args:
+        value: What the caller has chosen; None for the default.
+        has_budget: Whether epsilon, alpha, beta or a ledger is given. Whoever gives one means to protect
+            something, so by default a call that protects nothing is an error.
+    """
+    check_unmarked(value)
+    if value is not None:
+        return value
+    return "error" if has_budget else "public"
+
+
+def decide(
+    pieces: Sequence[Said],
+    unmarked: Unmarked,
+    *,
+    mends: str,
+    has_ledger: bool = False,
+    stable_mend: str = "",
+    memory: PrivateTexts = seen,
+) -> list[bool]:
+    """Decide of each stretch of a call's text whether it is private, or refuse the call.
+
+    Nothing has been computed when this refuses. What was marked private, and tool results, are remembered
+    for the net.
+
+    Args:
+        pieces: All text of the call, in its order.
+        unmarked: The rule for text without a mark.
+        mends: One line for errors: how to mark text in this framework.
+        has_ledger: Whether the call is charged to accounts that outlive it.
+        stable_mend: One line for errors: how to name units by something stable in this framework.
+        memory: The net.
+
+    Raises:
+        RefusedError: If the rule refuses the call, if private text comes back unmarked, or if a unit with
+            an unstable name meets a ledger.
+
+    Example:
+        >>> record = Said("Ann lives in Oslo.", "user", mark=True)
+        >>> decide([record, Said("Where does she live?", "user", message=2)], "error", mends="")
+        [True, False]
+    """
+    check_unmarked(unmarked)
+    if unmarked == "strict":
+        _refuse_unmarked(pieces, mends)
+    private = [_is_private(piece, unmarked) for piece in pieces]
+    if unmarked == "error" and not any(private) and any(piece.is_open for piece in pieces):
+        raise RefusedError(
+            "A privacy budget is set, but nothing in this call is marked private: all of it would be public. "
+            f"{mends} If the text is public, say unmarked='public'; if any of it may be private, "
+            "unmarked='private'."
+        )
+    if has_ledger and not all(p.is_stable for p, hidden in zip(pieces, private, strict=True) if hidden):
+        raise RefusedError(
+            "A private document is named by an id that may change when it is indexed again, so its budget in "
+            f"the ledger would start anew. {stable_mend}"
+        )
+    for piece, hidden in zip(pieces, private, strict=True):
+        if piece.is_open and not hidden and memory.holds(piece.text):
+            raise RefusedError(
+                f"Message {piece.message} (role {piece.role!r}) is not marked, and text stands in it that was "
+                f"private before in this process: its mark was lost on the way. {mends} If it is public after "
+                "all, mark it with is_private=False."
+            )
+    for piece in pieces:
+        if piece.mark:
+            memory.remember(piece.text)
+        elif piece.mark is None and piece.role == "tool":
+            memory.remember(piece.text, shortest=LONG)  # "Nothing was found." is nobody's secret
+    return private
+
+
+def _is_private(piece: Said, unmarked: Unmarked) -> bool:
+    if piece.mark is not None:
+        return piece.mark
+    if piece.is_own:
+        return False
+    return piece.role == "tool" or unmarked == "private"
+
+
+def _refuse_unmarked(pieces: Sequence[Said], mends: str) -> None:
+    for piece in pieces:
+        if piece.is_open:
+            raise RefusedError(
+                f"Message {piece.message} (role {piece.role!r}) does not say whether it is private, and "
+                f"unmarked='strict' wants every message to. {mends} Or mark it with is_private=False."
+            )
