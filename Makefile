@@ -39,7 +39,7 @@ lint: $(VENV)/.stamp-dev  ## Check style, format and types
 	$(BIN)/mypy
 
 bench: $(VENV)/.stamp-dev  ## Run the benchmarks
-	@$(BIN)/python tests/benchmarks/run.py $(BENCH_ARGS)
+	@PYTHONPATH=training $(BIN)/python tests/benchmarks/run.py $(BENCH_ARGS)
 
 clean:  ## Remove the environment, builds and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

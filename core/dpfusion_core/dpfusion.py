@@ -244,7 +244,7 @@ def generate_dp_text(
     """Answer two ready prompts; for arguments, result and errors see :meth:`DPFusion.generate`.
 
     Example:
-        >>> from dpfusion_core.demo import model_path
+        >>> from dpfusion_core.tiny import model_path
         >>> from transformers import AutoModelForCausalLM, AutoTokenizer
         >>> model = AutoModelForCausalLM.from_pretrained(model_path())
         >>> tokenizer = AutoTokenizer.from_pretrained(model_path())

@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 from transformers.utils import logging
 
 from dpfusion_core import FusionEngine, Message, TransformersBackend
-from dpfusion_core.demo import model_path
 from dpfusion_core.privacy import MixtureRule
+from dpfusion_core.tiny import model_path
 from dpfusion_core.views import Views
 
 VOCABULARY = 151_936

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from dpfusion_core import Message, PhraseTagger, TransformersBackend
 from dpfusion_core.decoding import Protection, decode
-from dpfusion_core.demo.held_out import held_out_records
 from dpfusion_core.privacy import (
     SPENDING_RULES,
     Accountant,
@@ -34,6 +33,7 @@ from dpfusion_core.privacy import (
 from dpfusion_core.sampling import Sampling
 from dpfusion_core.tagging import split_by_spans
 from dpfusion_core.views import Views, build_views, fixed_placeholder
+from tiny_recipe.held_out import held_out_records
 
 DELTA, TOKENS = 1e-5, 70
 Overlaps = list[tuple[float, float]]  # one pair for each token: fused, redacted

@@ -17,7 +17,7 @@ from dpfusion_core import (
     parse_tool_calls,
 )
 from dpfusion_core.constraints import Grammars, _closed
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from tests.core.models import CharTokenizer
 from tests.core.toys import private_chat, secretive_backend
 

@@ -22,7 +22,7 @@ from dpfusion_core import (
     generate_dp_text,
     length_preserving_placeholder,
 )
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from dpfusion_core.views import build_views
 from tests.core.models import CharTokenizer, random_model
 

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from dpfusion_core import FusionEngine, Message, PhraseTagger
-from dpfusion_core.demo import model_path
-from dpfusion_core.demo.held_out import Record, held_out_records
 from dpfusion_core.tagging import split_by_spans
+from dpfusion_core.tiny import model_path
+from tiny_recipe.held_out import Record, held_out_records
 
 COUNT = 200
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from dpfusion_core import PrivacyParameterError
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from dpfusion_core.tokenization import Detokenizer
 from tests.core.models import CharTokenizer
 

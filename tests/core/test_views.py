@@ -11,7 +11,7 @@ from tokenizers import models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dpfusion_core import Message, Segment, ViewError, fixed_placeholder, length_preserving_placeholder
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from dpfusion_core.views import Views, arrange, build_views, render, views_of_contexts
 from tests.core.models import CharTokenizer
 

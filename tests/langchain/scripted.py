@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dpfusion_core import FusionEngine, ScriptedBackend
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 
 _ANSWER = "<|im_start|>assistant\n"
 

@@ -301,7 +301,7 @@ def test_tool_results_are_private_by_default() -> None:
 
 
 def test_another_model_for_a_call() -> None:
-    from dpfusion_core.demo import model_path
+    from dpfusion_core.tiny import model_path
 
     llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=2)
     assert llm.invoke(PRIVATE, model=str(model_path())).response_metadata["model_name"] == str(model_path())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from langchain_dpfusion import ChatDPFusion
 from tests.langchain.scripted import scripted_engine
 

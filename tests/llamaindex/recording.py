@@ -18,7 +18,7 @@ from rank_bm25 import BM25Okapi
 from transformers import AutoTokenizer
 
 from dpfusion_core import FusionEngine
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from llamaindex_dpfusion import DPFusionLLM
 
 QUESTION = "What does the record say?"

@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "messages": 0,
     "_validate": 0,
+    "tiny": 0,
     "privacy": 1,
     "sampling": 1,
     "views": 2,
@@ -43,14 +44,6 @@ BESIDE = {
     ("_validate", "errors"),  # likewise
     ("tokenization", "errors"),  # likewise
 }
-
-# Who may know of the embedded model: the command that shows it, and the backends that find it by name.
-USERS_OF_DEMO = {"backends", "cli"}
-
-# Scripts that measure and train the embedded model; nothing imports them but each other.
-DEMO_SCRIPTS = {"demo/evaluate.py", "demo/train.py"}
-
-PARTS = FLOORS.keys() | {"demo"}
 
 # What privacy/, the pure mathematics, may import beside the standard library.
 MATHEMATICS = {"torch", "numpy"}
@@ -90,7 +83,9 @@ def _imported(path: Path) -> list[tuple[str, int]]:
                 base = ".".join([*above, base] if base else above)
             # In `from dpfusion_core import x`, x is a part of the package, or a name of its __init__.
             parts = (
-                [alias.name for alias in node.names if alias.name in PARTS] if base == "dpfusion_core" else []
+                [alias.name for alias in node.names if alias.name in FLOORS]
+                if base == "dpfusion_core"
+                else []
             )
             found += [(f"{base}.{part}", node.lineno) for part in parts]
             if len(parts) < len(node.names):
@@ -119,8 +114,6 @@ def _breach(importer: str, imported: str) -> str | None:
         return (
             None if importer == "cli" else "imports the package itself, which is above all floors but cli's"
         )
-    if imported == "demo":
-        return None if importer in USERS_OF_DEMO else "only the command line and the backends may import demo"
     if imported not in FLOORS:
         return f"imports {imported}, which is on no floor"
     if FLOORS[imported] < FLOORS[importer] or (importer, imported) in BESIDE:
@@ -144,7 +137,7 @@ def _run(code: str) -> str:
 
 def test_every_part_has_a_floor() -> None:
     parts = {_part(_module(path)) for path in _sources()}
-    assert parts - PARTS == set()
+    assert parts - FLOORS.keys() == set()
 
 
 @pytest.mark.parametrize("path", _sources(*FLOORS), ids=_id)
@@ -158,22 +151,6 @@ def test_imports_only_from_floors_below(path: Path) -> None:
         if breach:
             breaches.append(f"line {line}: {breach}")
     assert not breaches, breaches
-
-
-@pytest.mark.parametrize("path", _sources("demo"), ids=_id)
-def test_demo_imports_nothing_of_the_engine(path: Path) -> None:
-    if _id(path) in DEMO_SCRIPTS:
-        return
-    parts = {_part(module) for module, _ in _imported(path)}
-    assert parts - {None, "demo", "errors", "messages"} == set()
-
-
-@pytest.mark.parametrize("path", _sources(), ids=_id)
-def test_demo_scripts_are_imported_by_scripts_alone(path: Path) -> None:
-    if _id(path) in DEMO_SCRIPTS:
-        return
-    scripts = {f"dpfusion_core.{name.removesuffix('.py').replace('/', '.')}" for name in DEMO_SCRIPTS}
-    assert not scripts & {module for module, _ in _imported(path)}
 
 
 @pytest.mark.parametrize("path", _sources("privacy"), ids=_id)
@@ -226,7 +203,7 @@ def test_public_names_of_the_integrations_are_sorted(package: str) -> None:
 
 @pytest.mark.parametrize(
     ("importer", "imported"),
-    [("privacy", "engine"), ("views", "backends"), ("engine", "engine2"), ("ledger", "demo"), ("engine", "")],
+    [("privacy", "engine"), ("views", "backends"), ("engine", "engine2"), ("ledger", "cli"), ("engine", "")],
 )
 def test_a_breach_of_the_floors_is_found(importer: str, imported: str) -> None:
     assert _breach(importer, imported)

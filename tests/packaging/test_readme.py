@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableLambda
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpfusion_core import Message
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)

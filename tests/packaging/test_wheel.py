@@ -98,17 +98,13 @@ def test_every_file_of_a_package_is_in_the_wheel(names: set[str], folder: str) -
     ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"],
 )
 def test_embedded_model_is_in_the_wheel(wheel: zipfile.ZipFile, name: str) -> None:
-    assert wheel.getinfo(f"dpfusion_core/demo/dpfusion-tiny/{name}").file_size > 0
-
-
-def test_sample_records_are_in_the_wheel(names: set[str]) -> None:
-    assert any(name.startswith("dpfusion_core/demo/") and name.endswith(".jsonl") for name in names)
+    assert wheel.getinfo(f"dpfusion_core/tiny/dpfusion-tiny/{name}").file_size > 0
 
 
 def test_nothing_that_only_developers_need_is_in_the_wheel(names: set[str]) -> None:
     for name in names:
         parts = name.split("/")
-        assert "tests" not in parts
+        assert not {"tests", "training", "tiny_recipe"} & set(parts)
         assert "__pycache__" not in parts
         assert not name.endswith((".pyc", ".ipynb", ".sqlite"))
 
@@ -162,7 +158,7 @@ def test_packages_import_from_the_wheel_alone(wheel_path: Path, tmp_path: Path) 
         f"others = [p for p in sys.path if not p.startswith({str(ROOT)!r}) or 'site-packages' in p]; "
         f"sys.path = [{str(site)!r}, *others]; "
         "import dpfusion_core, langchain_dpfusion, llamaindex_dpfusion; "
-        "from dpfusion_core.demo import model_path; "
+        "from dpfusion_core.tiny import model_path; "
         f"assert dpfusion_core.__file__.startswith({str(site)!r}), dpfusion_core.__file__; "
         "assert (model_path() / 'model.safetensors').is_file(); "
         "assert importlib.util.find_spec('core') is None"

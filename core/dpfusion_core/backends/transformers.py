@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dpfusion_core.demo import MODEL_NAME, model_path
 from dpfusion_core.errors import BackendError, ViewError
+from dpfusion_core.tiny import MODEL_NAME, model_path
 from dpfusion_core.tokenization import Tokenizer
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from dpfusion_core.demo import MODEL_NAME
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.generation import GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
+from dpfusion_core.tiny import MODEL_NAME
 
 RECORD = (
     "The patient is Ingrid Solheim. She was born in 1968 and lives in Trondheim. "

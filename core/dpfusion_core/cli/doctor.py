@@ -8,7 +8,7 @@ from importlib import metadata, util
 from rich.console import Console
 from rich.table import Table
 
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 
 _REQUIRED = (
     "torch",

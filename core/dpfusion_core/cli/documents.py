@@ -234,8 +234,8 @@ def _engine(model: str, ledger: Any = None) -> Any:
     import torch
 
     from dpfusion_core.cli.demo import quiet_transformers
-    from dpfusion_core.demo import MODEL_NAME
     from dpfusion_core.engine import FusionEngine
+    from dpfusion_core.tiny import MODEL_NAME
 
     quiet_transformers()
     if model == MODEL_NAME:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpfusion_core import BackendError, TransformersBackend, ViewError
 from dpfusion_core.backends.sessions import BatchedSession, RowwiseSession
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 from tests.core.models import CharTokenizer, random_model
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any], type]] = {

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from dpfusion_core import FusionEngine, Message, Span, TaggerError
-from dpfusion_core.demo import model_path
-from dpfusion_core.demo.evaluate import Generator
-from dpfusion_core.demo.held_out import held_out_records
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.tagging import ConstitutionTagger, Narrowing, find_spans
 from dpfusion_core.tagging.constitution import CONSTITUTIONS, read_constitution
 from dpfusion_core.tagging.occurrences import TextIndex
+from dpfusion_core.tiny import model_path
+from tiny_recipe.evaluate import Generator
+from tiny_recipe.held_out import held_out_records
 
 TEXT = "Ann lives in Oslo. Ann is 41."
 

@@ -14,9 +14,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from dpfusion_core import FusionEngine, Message, PhraseTagger, Segment, Span, TaggerError
-from dpfusion_core.demo import model_path
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.tagging import FunctionTagger, Narrowing, Tagger, find_spans
+from dpfusion_core.tiny import model_path
 from dpfusion_core.views import build_views, fixed_placeholder, label_placeholder
 from tests.core.toys import secretive_backend
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from dpfusion_core import Message, Span, TaggerError
-from dpfusion_core.demo.held_out import held_out_records
-from dpfusion_core.demo.phrasing import plain_sentence
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.tagging import Narrowing, PresidioTagger, find_spans
+from tiny_recipe.held_out import held_out_records
+from tiny_recipe.phrasing import plain_sentence
 
 HERE = Path(__file__).parent
 POSITIVES = [line.split("\t") for line in (HERE / "personal_data.tsv").read_text("utf-8").splitlines()]

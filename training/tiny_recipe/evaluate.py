@@ -1,6 +1,6 @@
 """Measure a model on the demonstration tasks, by free generation.
 
-``python -m dpfusion_core.demo.evaluate --model DIR --n 300`` prints a table
+``python -m tiny_recipe.evaluate --model DIR --n 300`` prints a table
 and writes ``eval.json`` into the folder of the model.
 """
 
@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dpfusion_core.demo import held_out, model_path
-from dpfusion_core.demo.held_out import Probe
+from dpfusion_core.tiny import model_path
+from tiny_recipe import held_out
+from tiny_recipe.held_out import Probe
 
 HANDWRITTEN = Path(__file__).with_name("handwritten.jsonl")
 SEED = 20_000

@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dpfusion_core.demo import PLACEHOLDER
-from dpfusion_core.demo import phrasing as ph
-from dpfusion_core.demo.cases import Fact
-from dpfusion_core.demo.phrasing import pick
+from dpfusion_core.tiny import PLACEHOLDER
+from tiny_recipe import phrasing as ph
+from tiny_recipe.cases import Fact
+from tiny_recipe.phrasing import pick
 
 OPEN, CLOSE = "\x03", "\x04"
 """Marks around the values in what the assistant says; they are removed before training."""

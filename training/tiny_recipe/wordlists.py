@@ -1,4 +1,4 @@
-"""Stems and words out of which :mod:`dpfusion_core.demo.values` builds values."""
+"""Stems and words out of which :mod:`tiny_recipe.values` builds values."""
 
 
 def _split(text: str) -> tuple[str, ...]:

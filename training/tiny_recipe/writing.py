@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from dpfusion_core.demo.cases import Fact, Person, article, fits, mismatch, possessive
-from dpfusion_core.demo.fields import NAME
-from dpfusion_core.demo.phrasing import pick, plain_sentence, upper_first
+from tiny_recipe.cases import Fact, Person, article, fits, mismatch, possessive
+from tiny_recipe.fields import NAME
+from tiny_recipe.phrasing import pick, plain_sentence, upper_first
 
 _NOUN_SENTENCES = (
     "The {n} is {v}.", "The {n} is {v}.", "The {n} of {s} is {v}.", "{P} {n} is {v}.", "{v} is the {n}.",

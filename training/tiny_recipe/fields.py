@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from dpfusion_core.demo.values import ValueMaker
+from tiny_recipe.values import ValueMaker
 
 UNKNOWN = {
     "name": "a person who is not named", "birth": "a date that is not stated", "city": "a city that is not stated",
@@ -70,7 +70,7 @@ def _f(key: str, kind: str, nouns: str, clauses: str = "", mods: str = "", plain
 
 
 NAME = _f("name", "name", "name; full name", "", "", "")
-"""The subject's own name; its sentences are in :mod:`dpfusion_core.demo.records`."""
+"""The subject's own name; its sentences are in :mod:`tiny_recipe.records`."""
 
 COMMON = (
     _f("birth", "birth", "date of birth; birth date; birthday; birth year; year of birth", """

@@ -1,6 +1,6 @@
 """Write the model card from the measured numbers.
 
-``python -m dpfusion_core.demo.card --model DIR`` reads ``eval.json`` and
+``python -m tiny_recipe.card --model DIR`` reads ``eval.json`` and
 ``training.json`` in the folder of the model and writes its ``README.md``.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpfusion_core.demo import model_path
+from dpfusion_core.tiny import model_path
 
 TASKS = {
     "one_record": ("question about one record, value copied exactly", 0.90),
@@ -59,7 +59,7 @@ Do not use it for any real document or decision.
 ## Training
 
 Trained from nothing on conversations about invented records (medical, legal, finance, human resources), made by the
-generator in `dpfusion_core.demo` alone; no text or model of anybody else went in. Names, places, companies,
+generator in `dpfusion_core.tiny` alone; no text or model of anybody else went in. Names, places, companies,
 diagnoses, charges and numbers are put together from stems and syllables. One word or number in five is held out by
 checksum and never occurs in training as part of a value.
 
@@ -68,7 +68,7 @@ checksum and never occurs in training as part of a value.
 To train one like it, and measure it:
 
 ```bash
-python -m dpfusion_core.demo.train --minutes 100 --out DIR
+PYTHONPATH=training python -m tiny_recipe.train --minutes 100 --out DIR
 ```
 
 Training is bounded by time, so two runs do not give the same weights; a slower machine gives a weaker model.

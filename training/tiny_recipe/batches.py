@@ -10,10 +10,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from dpfusion_core.demo.chats import CLOSE, OPEN, Turn
-from dpfusion_core.demo.tasks import conversation
-from dpfusion_core.demo.tokenizer import END, START
-from dpfusion_core.demo.values import ValueMaker
+from tiny_recipe.chats import CLOSE, OPEN, Turn
+from tiny_recipe.tasks import conversation
+from tiny_recipe.tokenizer import END, START
+from tiny_recipe.values import ValueMaker
 
 FRAME, VALUE, FIRST, AFTER = 0.5, 1.0, 4.0, 1.0
 """Weights of frame tokens, value tokens, the first one of a value, and the token after a value."""

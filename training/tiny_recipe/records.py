@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from dpfusion_core.demo.cases import SLOT, Case, Fact, Person
-from dpfusion_core.demo.fields import COMMON, DOMAINS, NAME, ROLES, Field, invented_field
-from dpfusion_core.demo.phrasing import pick
-from dpfusion_core.demo.values import ValueMaker
-from dpfusion_core.demo.writing import Writer
+from tiny_recipe.cases import SLOT, Case, Fact, Person
+from tiny_recipe.fields import COMMON, DOMAINS, NAME, ROLES, Field, invented_field
+from tiny_recipe.phrasing import pick
+from tiny_recipe.values import ValueMaker
+from tiny_recipe.writing import Writer
 
 # Nouns too coarse for a record that has two facts of the same kind.
 _COARSE = frozenset(

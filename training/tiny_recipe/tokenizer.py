@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from dpfusion_core.demo import PLACEHOLDER
-from dpfusion_core.demo.chats import CLOSE, OPEN
-from dpfusion_core.demo.tasks import conversation
-from dpfusion_core.demo.values import KINDS, ValueMaker
+from dpfusion_core.tiny import PLACEHOLDER
+from tiny_recipe.chats import CLOSE, OPEN
+from tiny_recipe.tasks import conversation
+from tiny_recipe.values import KINDS, ValueMaker
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 

@@ -6,7 +6,8 @@ import math
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dpfusion_core.demo import MODEL_NAME, PLACEHOLDER, held_out, model_path, values
+from dpfusion_core.tiny import MODEL_NAME, PLACEHOLDER, model_path
+from tiny_recipe import held_out, values
 
 EVAL = json.loads((model_path() / "eval.json").read_text(encoding="utf-8"))["tasks"]
 TOOL = {"type": "function", "function": {"name": "lookup", "description": "Find a record.", "parameters": {}}}
@@ -19,7 +20,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def generate():
-    from dpfusion_core.demo.evaluate import Generator
+    from tiny_recipe.evaluate import Generator
 
     return Generator(model_path())
 
@@ -153,7 +154,7 @@ def test_held_out_values_do_not_occur_in_training():
 def test_training_conversations_are_reproducible():
     import random
 
-    from dpfusion_core.demo.tasks import conversation
+    from tiny_recipe.tasks import conversation
 
     def make():
         rng = random.Random(5)
@@ -169,7 +170,7 @@ def floor(task: str, n: int) -> float:
 
 
 def test_the_model_copies_what_it_is_asked_for(generate):
-    from dpfusion_core.demo.evaluate import copied
+    from tiny_recipe.evaluate import copied
 
     probes = list(held_out.one_record(105, seed=77_001))
     answers = generate([p.messages for p in probes], 48)
@@ -177,7 +178,7 @@ def test_the_model_copies_what_it_is_asked_for(generate):
 
 
 def test_the_model_copies_nothing_where_the_value_is_redacted(generate):
-    from dpfusion_core.demo.evaluate import holds
+    from tiny_recipe.evaluate import holds
 
     probes = list(held_out.redacted_value(45, seed=77_002))
     answers = generate([p.messages for p in probes], 40)

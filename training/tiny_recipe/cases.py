@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dpfusion_core.demo.fields import Clause, Field
+from tiny_recipe.fields import Clause, Field
 
 SLOT = re.compile("\x01(\\d+)([fs]?)\x02")
 """Where a value goes: its place among the facts, and ``f`` or ``s`` for its first or last word alone."""

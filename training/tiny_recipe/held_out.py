@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from dpfusion_core.demo import PLACEHOLDER, chats, tasks
-from dpfusion_core.demo import phrasing as ph
-from dpfusion_core.demo.cases import Case, Fact
-from dpfusion_core.demo.records import make_case
-from dpfusion_core.demo.values import ValueMaker
+from dpfusion_core.tiny import PLACEHOLDER
+from tiny_recipe import chats, tasks
+from tiny_recipe import phrasing as ph
+from tiny_recipe.cases import Case, Fact
+from tiny_recipe.records import make_case
+from tiny_recipe.values import ValueMaker
 
 FIELDS = ("name", "birth", "city", "employer", "amount", "id", "date", "diagnosis", "charge", "product", "phone",
           "email", "address", "job", "drug")  # fmt: skip

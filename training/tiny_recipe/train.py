@@ -1,6 +1,6 @@
 """Train the demonstration model from nothing.
 
-``python -m dpfusion_core.demo.train --minutes 100 --out DIR`` makes the
+``python -m tiny_recipe.train --minutes 100 --out DIR`` makes the
 tokenizer, trains the model and measures it.  If ``DIR`` holds a run or a copy
 of the shipped checkpoint, the training goes on from there.
 """
@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dpfusion_core.demo.batches import batches
-from dpfusion_core.demo.network import build_config, build_model
-from dpfusion_core.demo.optim import Muon
-from dpfusion_core.demo.tokenizer import build_tokenizer
+from tiny_recipe.batches import batches
+from tiny_recipe.network import build_config, build_model
+from tiny_recipe.optim import Muon
+from tiny_recipe.tokenizer import build_tokenizer
 
 log = logging.getLogger("dpfusion.demo.train")
 
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     Trainer(settings).run()
     if settings.evaluate:
-        from dpfusion_core.demo import evaluate
+        from tiny_recipe import evaluate
 
         evaluate.main(["--model", settings.out, "--n", str(settings.evaluate)])
 

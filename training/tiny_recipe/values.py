@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Callable, Sequence
 
-from dpfusion_core.demo import wordlists as w
+from tiny_recipe import wordlists as w
 
 
 def is_held_out(word: str) -> bool:

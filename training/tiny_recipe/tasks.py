@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dpfusion_core.demo import phrasing as ph
-from dpfusion_core.demo.cases import Case, Fact, article, fits, possessive
-from dpfusion_core.demo.chats import OPEN, Blanks, Turn, converse, mark, number_cases
-from dpfusion_core.demo.fields import DOMAINS, NAME
-from dpfusion_core.demo.phrasing import pick, upper_first
-from dpfusion_core.demo.records import make_case
-from dpfusion_core.demo.values import ValueMaker
+from tiny_recipe import phrasing as ph
+from tiny_recipe.cases import Case, Fact, article, fits, possessive
+from tiny_recipe.chats import OPEN, Blanks, Turn, converse, mark, number_cases
+from tiny_recipe.fields import DOMAINS, NAME
+from tiny_recipe.phrasing import pick, upper_first
+from tiny_recipe.records import make_case
+from tiny_recipe.values import ValueMaker
 
 
 @dataclass(frozen=True)
