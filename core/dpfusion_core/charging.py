@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import BudgetExhaustedError, DPFusionError, PrivacyParameterError
+from dpfusion_core.errors import BudgetExhaustedError, DPFusionError, PrivacyParameterError, raise_bare
 from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.ledger import PrivacyLedger, Reservation
 from dpfusion_core.privacy import (
@@ -192,7 +192,7 @@ def charged(plan: Plan, ledger: PrivacyLedger | None) -> Iterator[Charge]:
             note={"max_tokens": plan.max_tokens, "units": len(plan.units)},
         )
     except BudgetExhaustedError as error:
-        raise _with_advice(error, plan) from None
+        raise_bare(_with_advice(error, plan))
     charge = Charge(plan, reservation)
     try:
         yield charge

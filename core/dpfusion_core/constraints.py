@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
+from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError, errors_as
 from dpfusion_core.tokenization import Tokenizer
 from dpfusion_core.tool_calling import CLOSE, OPEN, check_tools
 
@@ -91,12 +91,9 @@ class Grammars:
         return OPEN in str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def _constraint(self, lark: str) -> "Constraint":
-        try:
+        needed = "Output in a given form needs llguidance: pip install 'dpfusion[structured]'"
+        with errors_as(UnsupportedError, needed, only=ImportError):
             from llguidance import LLMatcher
-        except ImportError:
-            raise UnsupportedError(
-                "Output in a given form needs llguidance: pip install 'dpfusion[structured]'"
-            ) from None
         with self._lock:
             if self._read is None:
                 self._read = self._read_tokenizer()
@@ -111,11 +108,9 @@ class Grammars:
     def _read_tokenizer(self) -> Any:
         from llguidance.hf import from_tokenizer
 
-        try:
+        needed = "Output in a given form needs a fast tokenizer (PreTrainedTokenizerFast)."
+        with errors_as(UnsupportedError, needed):
             return from_tokenizer(self._tokenizer, n_vocab=self._vocab_size, eos_token=self._eos)  # type: ignore[arg-type]
-        except (ValueError, TypeError, AttributeError):
-            pass
-        raise UnsupportedError("Output in a given form needs a fast tokenizer (PreTrainedTokenizerFast).")
 
 
 class Constraint:

@@ -108,6 +108,7 @@ class errors_as:  # in lower case: it reads like contextlib.suppress
             gets the error and says it in words that quote nothing.
         only: Errors of other types pass as they are. Narrow this only where none of those could quote
             private text.
+        ours: Which errors of ours pass; others of ours are turned too, and their message is kept.
 
     Example:
         >>> with errors_as(TaggerError, "The tagger failed ({error})."):
@@ -122,10 +123,12 @@ class errors_as:  # in lower case: it reads like contextlib.suppress
         message: str | Callable[[Any], str],
         *,
         only: type[Exception] | tuple[type[Exception], ...] = Exception,
+        ours: type[DPFusionError] = DPFusionError,
     ) -> None:
         self._kind = kind
         self._message = message
         self._only = only
+        self._ours = ours
 
     def __enter__(self) -> None:
         return None
@@ -133,11 +136,12 @@ class errors_as:  # in lower case: it reads like contextlib.suppress
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, DPFusionError):
+        if isinstance(error, self._ours):
             _bare(error)
         elif isinstance(error, self._only) or _is_panic(error):
             said = self._message
-            text = said(error) if callable(said) else said.replace("{error}", error_name(error))
+            name = f"{error_name(error)}: {error}" if isinstance(error, DPFusionError) else error_name(error)
+            text = said(error) if callable(said) else said.replace("{error}", name)
             del error, traceback  # debuggers that show local variables would show it
             raise_bare(self._kind(text))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import BackendError, PrivacyParameterError
+from dpfusion_core.errors import BackendError, PrivacyParameterError, errors_as
 
 _COLDEST = 1e-6  # below, logits divided by the temperature leave the range of float64 too easily
 
@@ -124,8 +124,9 @@ def public_change(
     before = public_logits.to(torch.float64)[None]  # [1, vocab]
     after = before.clone()
     input_ids = torch.tensor([list(public_ids)], device=public_logits.device)
-    for processor in processors:
-        after = torch.as_tensor(processor(input_ids, after), dtype=torch.float64)
+    with errors_as(BackendError, "A logits processor failed ({error})."):
+        for processor in processors:
+            after = torch.as_tensor(processor(input_ids, after), dtype=torch.float64)
     if after.shape != before.shape:
         raise BackendError(
             f"A logits processor returned the shape {tuple(after.shape)}, not {tuple(before.shape)}."

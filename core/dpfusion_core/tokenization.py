@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 
 _UNFINISHED = "\ufffd"  # what tokenizers write for bytes that do not make a character yet
 
@@ -74,7 +74,10 @@ class Detokenizer:
         return self._decode(self._ids[self._begin :])[len(before) :]
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        with errors_as(ViewError, "The tokenizer cannot decode the model's answer ({error})."):
+            return str(
+                self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            )
 
     def _release(self, text: str) -> str:
         """Return held and new text up to a stop string, or up to what could become one."""
@@ -89,6 +92,18 @@ class Detokenizer:
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+
+def encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    """Return the token ids of a text, without special tokens.
+
+    Raises:
+        ViewError: If the tokenizer cannot read it. Neither the text nor its length is told, nor logged.
+    """
+    with errors_as(ViewError, "The tokenizer cannot read the prompt. Check the text for unusual characters."):
+        # Not verbose: a tokenizer would log the length of a prompt that is too long, a private one's too.
+        encoded = tokenizer(text, add_special_tokens=False, verbose=False)
+        return tuple(int(i) for i in encoded["input_ids"])
 
 
 def check_stop(stop: Sequence[str]) -> tuple[str, ...]:

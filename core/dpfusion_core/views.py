@@ -7,13 +7,14 @@ template and tokenised on its own, so the public view is a function of the redac
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError
 
-from dpfusion_core.errors import ViewError
+from dpfusion_core.errors import ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
-from dpfusion_core.tokenization import Tokenizer
+from dpfusion_core.tokenization import Tokenizer, encode
 from dpfusion_core.turns import arrangements
 
 Placeholder = Callable[[Segment], str]
@@ -200,17 +201,28 @@ def render(
     if not getattr(tokenizer, "chat_template", None):
         raise ViewError(f"The model has no chat template. {_TEMPLATE_HINT}")
     conversation = [_turn(message, placeholder, revealed or set()) for message in messages]
-    try:
+    refusal = partial(_refusal, tokenizer, conversation, tools, is_public=not revealed)
+    with errors_as(ViewError, refusal):
         return _apply(tokenizer, conversation, tools)
-    except Exception as error:  # noqa: BLE001  a template may raise anything, with our text in it
-        cause = error
-    raise ViewError(_refusal(tokenizer, conversation, tools, cause, is_public=not revealed))
+
+
+def hide(segment: Segment, placeholder: Placeholder) -> str:
+    """Return what stands in the place of a private segment.
+
+    Raises:
+        ViewError: If the placeholder fails, or is no text.
+    """
+    with errors_as(ViewError, "The placeholder function failed ({error})."):
+        text = placeholder(segment)
+    if not isinstance(text, str):
+        raise ViewError(f"The placeholder function must return a string, not {type(text).__name__}.")
+    return text
 
 
 def _turn(message: Message, placeholder: Placeholder, revealed: set[str]) -> dict[str, Any]:
     """Return a message as chat templates want it, with only the revealed units' text."""
     parts = (
-        placeholder(segment) if segment.is_private and segment.unit not in revealed else segment.text
+        hide(segment, placeholder) if segment.is_private and segment.unit not in revealed else segment.text
         for segment in message.segments
     )
     turn: dict[str, Any] = {"role": message.role, "content": "".join(parts)}
@@ -273,17 +285,7 @@ def _refusal(
 
 def _encode(tokenizer: Tokenizer, prompt: str) -> tuple[int, ...]:
     """Tokenise a rendered prompt; the template has already put every special token where it belongs."""
-    try:
-        # Not verbose: a tokenizer would log the length of a prompt that is too long, a private one's too.
-        encoded = tokenizer(prompt, add_special_tokens=False, verbose=False)
-        ids = tuple(int(i) for i in encoded["input_ids"])
-    except Exception:  # noqa: BLE001  a tokenizer's error may quote the prompt
-        ids = ()
-        failed = True
-    else:
-        failed = False
-    if failed:
-        raise ViewError("The tokenizer cannot read the prompt. Check the text for unusual characters.")
+    ids = encode(tokenizer, prompt)
     if not ids:
         raise ViewError("The prompt is empty after tokenisation. Give a message with text.")
     return ids

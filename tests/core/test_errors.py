@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,16 @@ from dpfusion_core import (
     FusionEngine,
     Message,
     Narrowing,
+    PrivacyBudget,
+    PrivacyLedger,
     Segment,
     TransformersBackend,
 )
 from dpfusion_core.errors import (
     BackendError,
     DPFusionError,
+    LedgerError,
+    PrivacyParameterError,
     RefusedError,
     TaggerError,
     ViewError,
@@ -26,6 +31,9 @@ from dpfusion_core.errors import (
     errors_as,
     raise_bare,
 )
+from dpfusion_core.ledger.keys import read_file
+from dpfusion_core.ledger.store import parse_url
+from dpfusion_core.privacy import RenyiLoss
 from dpfusion_core.tagging.narrowing import find_spans
 from tests.walking import assert_bare
 
@@ -112,6 +120,13 @@ def test_errors_of_ours_pass_without_what_they_were_raised_from() -> None:
     assert_bare(caught.value, SECRET)
 
 
+def test_an_error_of_ours_that_does_not_pass_keeps_its_message() -> None:
+    seam = errors_as(TaggerError, "The tagger failed ({error}).", ours=TaggerError)
+    with pytest.raises(TaggerError, match=r"failed \(ViewError: Too long\.\)") as caught, seam:
+        raise ViewError("Too long.")
+    assert_bare(caught.value, SECRET)
+
+
 @pytest.mark.parametrize(
     "kind",
     [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError],
@@ -186,6 +201,19 @@ def name_unit(_span: Any, text: str) -> str:
     raise KeyError(text)
 
 
+def misuse(text: str) -> list[str]:
+    try:
+        raise KeyError(text)
+    except KeyError as error:
+        raise TaggerError("Not found.") from error
+
+
+def charge(note: dict[str, Any]) -> None:
+    ledger = PrivacyLedger("sqlite://", budget=PrivacyBudget(8.0))
+    loss = RenyiLoss(4.0, lambda order: 0.1)
+    ledger.reserve({"a": loss}, order=4.0, note=note)
+
+
 ATTACKS: dict[str, tuple[type[DPFusionError], Callable[[], object]]] = {
     "lone surrogate in a message": (ViewError, lambda: Message("user", SURROGATE)),
     "lone surrogate in a segment": (ViewError, lambda: Segment(SURROGATE, is_private=True)),
@@ -196,6 +224,18 @@ ATTACKS: dict[str, tuple[type[DPFusionError], Callable[[], object]]] = {
     "template that raises": (
         ViewError,
         lambda: with_tokenizer(apply_chat_template=raises).generate(PRIVATE, **COST),
+    ),
+    "tokenizer that cannot decode": (
+        ViewError,
+        lambda: with_tokenizer(decode=raises).generate(PRIVATE, **COST),
+    ),
+    "placeholder that raises": (
+        ViewError,
+        lambda: engine(placeholder=lambda segment: {}[segment.text]).generate(PRIVATE, **COST),
+    ),
+    "logits processor that raises": (
+        BackendError,
+        lambda: engine().generate(PRIVATE, **COST, logits_processors=[raises]),
     ),
     "tokenizer that raises": (ViewError, lambda: with_tokenizer(__call__=raises).generate(PRIVATE, **COST)),
     "model that raises ValueError": (
@@ -208,6 +248,10 @@ ATTACKS: dict[str, tuple[type[DPFusionError], Callable[[], object]]] = {
         TaggerError,
         narrowed(FunctionTagger(lambda text: [text]), units=name_unit),
     ),
+    "tagger that is an error of ours with a cause": (TaggerError, narrowed(FunctionTagger(misuse))),
+    "note that JSON does not know": (PrivacyParameterError, lambda: charge({"text": {SECRET}})),
+    "URL with a password": (PrivacyParameterError, lambda: parse_url(f"{SECRET}://{SECRET}@host")),
+    "key of a ledger that cannot be read": (LedgerError, lambda: read_file(Path("/"))),
     "model of a tagger that raises": (TaggerError, narrowed(ConstitutionTagger(Unreachable()))),
 }
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpfusion_core.documents.chunks import Level
-from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.privacy import Neighbours, PrivacyBudget
 from dpfusion_core.tagging import (
     CONSTITUTIONS,
@@ -262,15 +262,10 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _read(file: Path) -> str:
-    try:
+    with errors_as(ViewError, lambda error: f"Cannot read {file}: {error.strerror}.", only=OSError):
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise ViewError(f"Cannot read {file}: {error.strerror}.") from None
-    try:
+    with errors_as(ViewError, f"{file} is not a text in UTF-8."):
         return data.decode("utf-8")
-    except UnicodeDecodeError:  # its text quotes bytes
-        pass
-    raise ViewError(f"{file} is not a text in UTF-8.")
 
 
 def _coloured(text: str, spans: list[Span], styles: dict[str, str]) -> Text:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dpfusion_core.errors import LedgerError
+from dpfusion_core.errors import LedgerError, errors_as
 from dpfusion_core.ledger import Account, PrivacyLedger
 from dpfusion_core.privacy import Accounting, Neighbours, PrivacyBudget
 
@@ -94,10 +94,8 @@ def export(
     """Write the log as lines of JSON, and its head (for a later verify) on standard error."""
     head = "0:" + "0" * 64
     with _open(url, key_file, must_exist=True) as ledger:
-        try:
+        with errors_as(LedgerError, lambda error: f"Cannot write {output}: {error.strerror}.", only=OSError):
             file = sys.stdout if output is None else output.open("w", encoding="utf-8")
-        except OSError as error:
-            raise LedgerError(f"Cannot write {output}: {error.strerror}.") from None
         try:
             for entry in ledger.entries():
                 file.write(json.dumps(entry.as_dict(), sort_keys=True) + "\n")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dpfusion_core.messages import Segment
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.privacy.accounting import Tagging
-from dpfusion_core.views import Placeholder
+from dpfusion_core.views import Placeholder, hide
 
 Level = Literal["redact", "paraphrase", "dp"]
 
@@ -81,7 +81,7 @@ class Chunk:
 
 def redact(segments: Sequence[Segment], placeholder: Placeholder) -> str:
     """Return the text of segments with placeholders for the private ones."""
-    return "".join(placeholder(each) if each.is_private else each.text for each in segments)
+    return "".join(hide(each, placeholder) if each.is_private else each.text for each in segments)
 
 
 def cut(segments: Sequence[Segment], size: int, placeholder: Placeholder) -> list[Chunk]:

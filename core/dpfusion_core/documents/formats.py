@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 
 TEXTS = (".txt", ".md")
 TABLES = (".jsonl", ".csv")
@@ -115,11 +115,8 @@ def write(path: Path, content: Content, texts: Sequence[Sequence[str]], columns:
 
 
 def _text(path: Path, name: str) -> str:
-    try:
+    with errors_as(ViewError, f"{name} is not a text in UTF-8.", only=UnicodeError):
         return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError:  # its text quotes bytes
-        pass
-    raise ViewError(f"{name} is not a text in UTF-8.")
 
 
 def _csv(text: str, name: str) -> list[dict[str, Any]]:
@@ -138,12 +135,11 @@ def _jsonl(text: str, name: str) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            try:
+            refusal = f"Line {number} of {name} is not a JSON object."
+            with errors_as(ViewError, refusal):
                 row = json.loads(line)
-            except (ValueError, RecursionError):  # its text quotes the line
-                row = None
             if not isinstance(row, dict):
-                raise ViewError(f"Line {number} of {name} is not a JSON object.")
+                raise ViewError(refusal)
             rows.append(row)
     return rows
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, errors_as
 
 FILE = ".dpfusion-journal.sqlite"
 
@@ -102,16 +102,8 @@ class Journal:
             UnsupportedError: If it cannot be written; then it is not released.
         """
         row = (name, self._digest(parts), json.dumps(entry.texts), json.dumps(entry.report))
-        try:
+        with errors_as(UnsupportedError, _unwritten, only=sqlite3.Error):
             self._connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", row)
-        except sqlite3.Error as error:
-            reason = str(error)  # SQLite's own words name no values
-        else:
-            return
-        raise UnsupportedError(
-            f"The journal cannot be written ({reason}), so the document is not released. See to the disk and "
-            "its permissions, and give the command again."
-        )
 
     def _fact(self, name: str, default: str) -> str:
         self._connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (name, default))
@@ -121,3 +113,11 @@ class Journal:
     def _digest(self, parts: Sequence[str]) -> str:
         """Return a keyed digest of a private text: without the journal's key it cannot be tried out."""
         return hmac.digest(self._key, json.dumps(list(parts)).encode(), "sha256").hex()
+
+
+def _unwritten(error: sqlite3.Error) -> str:
+    """Say why an output is not released; SQLite's own words name no values."""
+    return (
+        f"The journal cannot be written ({error}), so the document is not released. See to the disk and "
+        "its permissions, and give the command again."
+    )

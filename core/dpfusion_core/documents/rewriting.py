@@ -13,6 +13,7 @@ from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.privacy.accounting import nothing_private
+from dpfusion_core.tokenization import encode
 from dpfusion_core.views import Placeholder
 
 
@@ -95,7 +96,7 @@ class Rewriter:
     def _sizes(self, chunks: Sequence[Chunk]) -> list[int]:
         """Return the largest number of tokens of each chunk's text: a function of the redacted text."""
         tokenizer = self._engine.backend.tokenizer
-        lengths = [len(tokenizer(each.redacted, add_special_tokens=False)["input_ids"]) for each in chunks]
+        lengths = [len(encode(tokenizer, each.redacted)) for each in chunks]
         if self._max_tokens is None:
             return [16 + math.ceil(1.25 * length) for length in lengths]
         if self._max_tokens < len(chunks):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.ledger.keys import Keyring
 
 Kind = Literal["open", "reserve", "settle", "amend"]
@@ -112,10 +112,8 @@ def canonical(value: object) -> str:
     Raises:
         PrivacyParameterError: If JSON cannot hold it.
     """
-    try:
+    with errors_as(PrivacyParameterError, "Expected a note of values that JSON knows."):
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError):
-        raise PrivacyParameterError("Expected a note of values that JSON knows.") from None
 
 
 def seal(keyring: Keyring, row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from dpfusion_core.errors import LedgerError, PrivacyParameterError
+from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
 
 VARIABLE = "DPFUSION_LEDGER_KEY"
 _SHORTEST = 16  # bytes; unit ids are easy to guess, so the key must not be
@@ -61,18 +61,16 @@ def read_file(path: Path) -> bytes | None:
     Raises:
         LedgerError: If the file cannot be read or holds no key.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LedgerError(f"Cannot read the ledger key {path}: {error.strerror}.") from None
-    try:
-        return as_secret(content)
-    except PrivacyParameterError:
-        raise LedgerError(
-            f"The ledger key {path} is damaged (too short). Restore it from a backup."
-        ) from None
+    with errors_as(
+        LedgerError, lambda error: f"Cannot read the ledger key {path}: {error.strerror}.", only=OSError
+    ):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    if len(content.strip()) < _SHORTEST:
+        raise LedgerError(f"The ledger key {path} is damaged (too short). Restore it from a backup.")
+    return as_secret(content)
 
 
 def read_or_make_file(path: Path) -> bytes:
@@ -87,7 +85,7 @@ def read_or_make_file(path: Path) -> bytes:
     found = read_file(path)
     if found is not None:
         return found
-    try:
+    with errors_as(LedgerError, lambda error: _unmade(path, error), only=OSError):
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -98,12 +96,14 @@ def read_or_make_file(path: Path) -> bytes:
                 os.link(name, path)
         finally:
             os.unlink(name)
-    except OSError as error:
-        raise LedgerError(
-            f"Cannot make the ledger key {path}: {error.strerror}. "
-            f"Make the directory writable, or give a key ({VARIABLE} or key=)."
-        ) from None
     made = read_file(path)
     if made is None:
         raise LedgerError(f"The ledger key {path} was removed while it was made.")
     return made
+
+
+def _unmade(path: Path, error: OSError) -> str:
+    return (
+        f"Cannot make the ledger key {path}: {error.strerror}. "
+        f"Make the directory writable, or give a key ({VARIABLE} or key=)."
+    )

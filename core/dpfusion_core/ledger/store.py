@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dpfusion_core.errors import LedgerError, PrivacyParameterError
+from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
 from dpfusion_core.ledger import keys, schema
 from dpfusion_core.ledger.explain import explain, quiet_logging
 
@@ -129,12 +130,9 @@ class Store:
         else:
             options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
             options |= {"connect_args": {"connect_timeout": max(2, round(self._timeout))}}
-        try:
+        needed = "A ledger on PostgreSQL needs psycopg: pip install 'dpfusion[postgres]'"
+        with errors_as(LedgerError, needed, only=ImportError):
             engine = sa.create_engine(self._url, **options)
-        except ImportError:
-            raise LedgerError(
-                "A ledger on PostgreSQL needs psycopg: pip install 'dpfusion[postgres]'"
-            ) from None
         on_connect = _set_up_sqlite if self._is_sqlite else self._set_up_postgresql
         sa.event.listen(engine, "connect", on_connect)
         return engine
@@ -246,13 +244,9 @@ class Store:
         finally:
             opened.turn.release()
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except exc.SQLAlchemyError as error:
-            # The cause is left out: it quotes statements.
-            raise LedgerError(explain(error, self._path, self._timeout)) from None
+    def _explained(self) -> errors_as:
+        said = partial(explain, path=self._path, timeout=self._timeout)
+        return errors_as(LedgerError, said, only=exc.SQLAlchemyError)
 
 
 def parse_url(url: str) -> sa.URL:
@@ -262,14 +256,13 @@ def parse_url(url: str) -> sa.URL:
         PrivacyParameterError: If it is not a URL of SQLite or PostgreSQL. It is not quoted: it may
             hold a password.
     """
-    try:
+    with errors_as(
+        PrivacyParameterError,
+        "Expected the URL of a SQLite file or a PostgreSQL database, e.g. "
+        "sqlite:///dpfusion-ledger.db or postgresql://user@host/database.",
+    ):
         parsed = sa.make_url(url)
         driver = _DRIVERS[parsed.get_backend_name()]
-    except (exc.ArgumentError, KeyError, ValueError):
-        raise PrivacyParameterError(
-            "Expected the URL of a SQLite file or a PostgreSQL database, e.g. "
-            "sqlite:///dpfusion-ledger.db or postgresql://user@host/database."
-        ) from None
     if driver == "sqlite+pysqlite" and parsed.query:
         raise PrivacyParameterError("Expected a SQLite URL without a query: sqlite:///path/to/file.db.")
     return parsed.set(drivername=driver)

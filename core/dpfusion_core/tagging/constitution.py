@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any, Protocol
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import DPFusionError, PrivacyParameterError, TaggerError
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
 from dpfusion_core.messages import Message
 from dpfusion_core.tagging.compose import SpanCache
 from dpfusion_core.tagging.occurrences import find_phrases
@@ -171,7 +171,9 @@ class ConstitutionTagger:
         chats = [[Message("user", f"{piece}\n\n{request}")] for piece in pieces]
         options: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": self._max_new_tokens}
         batch = getattr(self._model, "batch", None)
-        try:
+        with errors_as(
+            TaggerError, "The model of the ConstitutionTagger failed ({error}).", ours=TaggerError
+        ):
             if batch is not None and len(chats) > 1:
                 starts = range(0, len(chats), self._batch_size)
                 return [
@@ -180,11 +182,6 @@ class ConstitutionTagger:
                     for answer in batch(chats[start : start + self._batch_size], **options)
                 ]
             return [self._model.generate(chat, **options) for chat in chats]
-        except DPFusionError as error:
-            reason = f"{type(error).__name__}: {error}"  # never quotes a message
-        except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
-            reason = type(error).__name__
-        raise TaggerError(f"The model of the ConstitutionTagger failed ({reason}).")
 
 
 @dataclass(frozen=True, repr=False)

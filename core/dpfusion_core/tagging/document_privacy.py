@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError, errors_as
 from dpfusion_core.tagging.compose import SpanCache
 from dpfusion_core.tagging.occurrences import find_phrases
 from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
@@ -289,12 +289,8 @@ def _read(answer: Any) -> Any:
         )
     if status != 200:
         raise TaggerError(f"The Document Privacy service answered with status {status}.")
-    try:
+    with errors_as(TaggerError, "The Document Privacy service answered something else than JSON."):
         return answer.json()
-    except (ValueError, RecursionError):  # the former's text quotes the answer
-        is_json = False
-    if not is_json:
-        raise TaggerError("The Document Privacy service answered something else than JSON.")
 
 
 def _phrases(answer: Any) -> list[str]:
@@ -359,10 +355,7 @@ def _name(value: str, what: str) -> str:
 
 
 def _httpx() -> Any:
-    try:
+    needed = "The Document Privacy service needs httpx: pip install 'dpfusion[remote]'"
+    with errors_as(UnsupportedError, needed, only=ImportError):
         import httpx
-    except ImportError:
-        httpx = None  # type: ignore[assignment]
-    if httpx is None:
-        raise UnsupportedError("The Document Privacy service needs httpx: pip install 'dpfusion[remote]'")
     return httpx

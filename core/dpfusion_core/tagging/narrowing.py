@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import PrivacyParameterError, TaggerError
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from dpfusion_core.tagging.occurrences import find_phrases, same_phrase, tag_everywhere
 from dpfusion_core.tagging.spans import Span, Tagger, merge_spans
@@ -146,15 +146,9 @@ def find_spans(tagger: Tagger, text: str, timeout: float | None = None) -> list[
             error never quotes the text.
     """
     check_readable(text)
-    try:
-        found = _answer(tagger, text, timeout)
-    except TaggerError:
-        raise
-    except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
-        reason = f"raised {type(error).__name__}"
-    else:
-        return tag_everywhere(text, found)
-    raise TaggerError(f"The tagger {type(tagger).__name__} {reason}.")
+    said = f"The tagger {type(tagger).__name__} raised {{error}}."
+    with errors_as(TaggerError, said, ours=TaggerError):
+        return tag_everywhere(text, _answer(tagger, text, timeout))
 
 
 def _answer(tagger: Tagger, text: str, timeout: float | None) -> list[Any]:
@@ -212,15 +206,11 @@ class _Naming:
         if self.units == "message":
             return segment.unit
         if callable(self.units):
-            try:
+            with errors_as(TaggerError, "The function that names units gave {error}."):
                 name = self.units(span, segment.text[span.start : span.end])
-            except Exception as error:  # noqa: BLE001  a foreign error may quote the private text
-                reason = type(error).__name__
-            else:
-                if isinstance(name, str) and name:
-                    return name
-                reason = "no name"
-            raise TaggerError(f"The function that names units gave {reason}.")
+            if isinstance(name, str) and name:
+                return name
+            raise TaggerError("The function that names units gave no name.")
         name = span.label if self.units == "label" else entity
         # Entities of a named unit stay apart from those of others: a ledger keeps accounts by name.
         return name if segment.unit in (None, DEFAULT_UNIT) else f"{segment.unit}/{name}"

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from dpfusion_core.errors import TaggerError
+from dpfusion_core.errors import TaggerError, errors_as
 from dpfusion_core.tagging.occurrences import find_phrases, tag_everywhere
 from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
 
@@ -78,13 +79,12 @@ class RegexTagger:
         )
         if not pairs:
             raise TaggerError("Expected at least one pattern.")
-        try:
+        refusal = partial(str.format, "A pattern is not a regular expression: {}.")
+        with errors_as(TaggerError, refusal, only=(re.error, TypeError)):
             self._patterns = [
                 (name, pattern if isinstance(pattern, re.Pattern) else re.compile(pattern, flags))
                 for name, pattern in pairs
             ]
-        except (re.error, TypeError) as error:
-            raise TaggerError(f"A pattern is not a regular expression: {error}.") from None
 
     def __repr__(self) -> str:
         return f"RegexTagger({', '.join(f'{name}={pattern.pattern!r}' for name, pattern in self._patterns)})"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError, errors_as
 from dpfusion_core.tagging.compose import SpanCache
 from dpfusion_core.tagging.occurrences import tag_everywhere, whole_words
 from dpfusion_core.tagging.spans import Span
@@ -143,7 +143,7 @@ class PresidioTagger:
 
     def _analyse(self, piece: str) -> Iterator[Span]:
         artifacts = None
-        try:
+        with errors_as(TaggerError, "A recogniser of Presidio failed ({error})."):
             if self._nlp_engine is not None:
                 artifacts = self._nlp_engine.process_text(piece, self._language)
             results = [
@@ -151,18 +151,13 @@ class PresidioTagger:
                 for recognizer in self._recognizers
                 for result in _results(recognizer, piece, artifacts)
             ]
-        except Exception as error:  # noqa: BLE001  Presidio's errors quote words of the text
-            reason = type(error).__name__
-        else:
-            for recognizer, (start, result) in results:
-                span = Span(start + result.start, start + result.end, result.entity_type, float(result.score))
-                span = _with_context(piece, span, recognizer.context or ())
-                is_prose = span.label == "URL" and _PROSE.search(piece[span.start : span.end])
-                if span.score >= self._threshold and self._is_wanted(span.label) and not is_prose:
-                    # Presidio's URLs end where a short top-level domain does, inside of a longer one.
-                    yield replace(span, end=whole_words(piece, span.start, span.end)[1])
-            return
-        raise TaggerError(f"A recogniser of Presidio failed ({reason}).")
+        for recognizer, (start, result) in results:
+            span = Span(start + result.start, start + result.end, result.entity_type, float(result.score))
+            span = _with_context(piece, span, recognizer.context or ())
+            is_prose = span.label == "URL" and _PROSE.search(piece[span.start : span.end])
+            if span.score >= self._threshold and self._is_wanted(span.label) and not is_prose:
+                # Presidio's URLs end where a short top-level domain does, inside of a longer one.
+                yield replace(span, end=whole_words(piece, span.start, span.end)[1])
 
     def _is_wanted(self, entity: str) -> bool:
         return self._entities is None or entity in self._entities
@@ -203,14 +198,9 @@ def _is_form_of(stem: str, word: str) -> bool:
 
 def _predefined(language: str, countries: Iterable[str] | None) -> list[Any]:
     """Return Presidio's recognisers that need neither a model nor a service."""
-    try:
+    needed = "PresidioTagger needs an extra: pip install 'dpfusion[presidio]'"
+    with errors_as(UnsupportedError, needed, only=ImportError):
         from presidio_analyzer import Pattern, PatternRecognizer, predefined_recognizers
-    except ImportError:
-        is_installed = False
-    else:
-        is_installed = True
-    if not is_installed:
-        raise UnsupportedError("PresidioTagger needs an extra: pip install 'dpfusion[presidio]'")
     presidio = predefined_recognizers
     wanted = None if countries is None else {country.lower() for country in countries}
     made: list[Any] = []

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from dpfusion_core.errors import TaggerError
+from dpfusion_core.errors import TaggerError, errors_as
 
 _BREAKS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?;]\s+|\n", r"\s+")))
 """Where a text is best cut: after a paragraph, a sentence or line, a word."""
@@ -50,14 +50,8 @@ def check_readable(text: str) -> None:
     """
     if not isinstance(text, str):
         raise TaggerError(f"Expected a text to tag, not {type(text).__name__}.")
-    try:
+    with errors_as(TaggerError, "The text holds a lone surrogate, which no tagger can read."):
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        is_readable = False
-    else:
-        is_readable = True
-    if not is_readable:
-        raise TaggerError("The text holds a lone surrogate, which no tagger can read.")
 
 
 def _cut(text: str, first: int, last: int) -> int:
