@@ -78,7 +78,7 @@ def to_core(messages: Iterable[BaseMessage], default_private: DefaultPrivate = "
     Example:
         >>> (message,) = to_core([HumanMessage("Ann is ill.", additional_kwargs={"is_private": True})])
         >>> message.role, message.segments[0].text, message.units
-        ('user', 'Ann is ill.', ('PRIVATE',))
+        ('user', 'Ann is ill.', ('private',))
     """
     return [part for message in messages for part in _translate(message, default_private)]
 

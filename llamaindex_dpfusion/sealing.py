@@ -7,7 +7,7 @@ words never cut one.
 
 What the marks do not prove is not believed. A pair whose content has changed, half a pair, a mark from
 elsewhere: the text stays private. Text that was cut out of a document that this process has sealed lately
-is recognised by its words; text that is not belongs to the unit ``"PRIVATE"``.
+is recognised by its words; text that is not belongs to the unit ``"private"``.
 """
 
 import hashlib

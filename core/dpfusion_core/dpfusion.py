@@ -74,7 +74,7 @@ class DPFusion:
         >>> "Oslo" in dpf.private_context, "Oslo" in dpf.public_context
         (True, False)
         >>> output = dpf.generate(alpha=2.0, beta=0.01, max_new_tokens=10)
-        >>> len(output["divergences"]["PRIVATE"]) == len(output["token_ids"])
+        >>> len(output["divergences"]["private"]) == len(output["token_ids"])
         True
     """
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpfusion_core.errors import ViewError, errors_as
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
+from dpfusion_core.units import unit_id
 
 ROLES = ("system", "user", "assistant", "tool")
-DEFAULT_UNIT = "PRIVATE"
+DEFAULT_UNIT = "private"
 """The privacy unit of private text that names no other."""
 
 
@@ -18,7 +19,8 @@ class Segment:
     Attributes:
         text: The text. Never shown by ``repr`` if the segment is private.
         is_private: Whether the text is replaced by the placeholder in the public view.
-        unit: The privacy unit that a private segment belongs to; None means the unnamed one.
+        unit: The privacy unit that a private segment belongs to; None means the unnamed one. Kept in
+            the normal form of ids (:func:`~dpfusion_core.units.unit_id`).
         label: What kind of thing a private segment is, for placeholders by label; it is public.
 
     Raises:
@@ -38,6 +40,7 @@ class Segment:
         _check_text(self.text, "A segment's text")
         _check_name(self.is_private, self.unit, "unit", "segment")
         _check_name(self.is_private, self.label, "label", "segment")
+        object.__setattr__(self, "unit", _normal(self.unit))
         if self.is_private and not self.text:
             raise ViewError("A private segment is empty. Leave it out, or mark the text that is private.")
 
@@ -69,7 +72,8 @@ class Message:
         role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``.
         content: The text, or segments of which some may be private.
         is_private: Whether the whole content is private. With segments: all of them.
-        unit: The privacy unit of private content; segments may name their own.
+        unit: The privacy unit of private content, kept in the normal form of ids; segments may name
+            their own.
         tool_calls: Of an assistant's message: the tools that it calls; public.
         tool_call_id: Of a tool's message: the call that it answers; public.
         name: Name of the speaker or the tool, for the chat template; public.
@@ -80,7 +84,7 @@ class Message:
 
     Example:
         >>> Message("user", "Diagnosis: migraine.", is_private=True).segments
-        (Segment(text=<private>, is_private=True, unit='PRIVATE', label=None),)
+        (Segment(text=<private>, is_private=True, unit='private', label=None),)
     """
 
     role: str
@@ -108,6 +112,7 @@ class Message:
                 raise ViewError("Expected a message's content to be a string or a list of Segment.")
             is_any_private = self.is_private or any(part.is_private for part in parts)
             _check_name(is_any_private, self.unit, "unit", "message")
+        object.__setattr__(self, "unit", _normal(self.unit))
         object.__setattr__(self, "segments", tuple(map(self._with_unit, parts)))
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         if not all(isinstance(call, ToolCall) for call in self.tool_calls):
@@ -153,3 +158,10 @@ def _check_name(is_private: bool, name: str | None, kind: str, what: str) -> Non
         raise ViewError(f"The {kind} of a {what} must be a non-empty string.")
     if not is_private:
         raise ViewError(f"A {kind} is named on a public {what}. Set is_private=True, or drop the {kind}.")
+
+
+def _normal(unit: str | None) -> str | None:
+    if unit is None:
+        return None
+    with errors_as(ViewError, str, only=PrivacyParameterError, ours=ViewError):
+        return unit_id(unit)

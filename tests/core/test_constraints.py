@@ -113,7 +113,7 @@ def test_both_rows_are_masked_and_the_bound_holds_on_what_is_left() -> None:
         private_chat(), alpha=2.0, beta=0.01, max_new_tokens=200, json_schema=PERSON, curator=True
     )
     assert result.report is not None
-    divergences = result.report.divergences["PRIVATE"]
+    divergences = result.report.divergences["private"]
     assert max(divergences) <= 0.02 + 1e-12
     assert min(divergences) < 1e-12  # where the grammar forces a token nothing is lost
     assert max(divergences) > 0.019

@@ -53,11 +53,11 @@ def test_published_quick_start(dpf: DPFusion) -> None:
     assert "paraphrased document" not in output["text"]  # the answer alone, without the prompt
     count = len(output["token_ids"])
     assert (
-        len(output["divergences"]["PRIVATE"]) == len(output["lambdas"]["PRIVATE"]) == count
+        len(output["divergences"]["private"]) == len(output["lambdas"]["private"]) == count
     )  # first included
-    assert max(output["divergences"]["PRIVATE"]) <= 2.0 * 0.01
+    assert max(output["divergences"]["private"]) <= 2.0 * 0.01
     result = compute_epsilon_single_group(
-        divergences=output["divergences"]["PRIVATE"], alpha=2.0, delta=1e-5, beta=0.01
+        divergences=output["divergences"]["private"], alpha=2.0, delta=1e-5, beta=0.01
     )
     assert result["T"] == count
     assert result["empirical"] <= result["theoretical"] <= output["guarantee"].epsilon + 1e-12
@@ -81,12 +81,12 @@ def test_contexts_are_the_exact_prompts(dpf: DPFusion, parts: tuple[Any, Any]) -
     def ids(text: str) -> tuple[int, ...]:
         return tuple(parts[1](text, add_special_tokens=False)["input_ids"])
 
-    assert ids(dpf.private_context) == views.private["PRIVATE"]
+    assert ids(dpf.private_context) == views.private["private"]
     assert ids(dpf.public_context) == views.public
     options: dict[str, Any] = {"alpha": 2.0, "beta": 0.05, "max_new_tokens": 8, "seed": 4}
     expected = dpf.generate(**options)["token_ids"]
     assert dpf.generate(dpf.private_context, dpf.public_context, **options)["token_ids"] == expected
-    private, public = torch.tensor(views.private["PRIVATE"]), torch.tensor([views.public])
+    private, public = torch.tensor(views.private["private"]), torch.tensor([views.public])
     assert dpf.generate_from_tokens(private, public, **options)["token_ids"] == expected
     assert dpf.generate_from_tokens(private.tolist(), list(views.public), **options)["token_ids"] == expected
     text = generate_dp_text(*parts, dpf.private_context, dpf.public_context, **options)
@@ -97,7 +97,7 @@ def test_result_shows_no_data_dependent_number(dpf: DPFusion) -> None:
     dpf.add_message("user", DOCUMENT, is_private=True)
     output = dpf.generate(max_new_tokens=3)
     shown = repr(output) + str(output) + repr(dpf) + repr(dpf.tagger)
-    assert not any(str(value) in shown for value in output["divergences"]["PRIVATE"])
+    assert not any(str(value) in shown for value in output["divergences"]["private"])
     assert "1973" not in shown
     json.dumps({**output, "guarantee": output["guarantee"].as_dict()})
 
@@ -106,7 +106,7 @@ def test_named_units_have_rows_of_their_own(dpf: DPFusion) -> None:
     dpf.add_message("user", "Ann lives in Oslo.", is_private=True, unit="ann")
     dpf.add_message("user", "Bob lives in Rome.", is_private=True)
     output = dpf.generate(max_new_tokens=3)
-    assert set(output["lambdas"]) == {"ann", "PRIVATE"}
+    assert set(output["lambdas"]) == {"ann", "private"}
     assert "____" in dpf.public_context
     with pytest.raises(UnsupportedError, match="Several"):
         _ = dpf.private_context
@@ -236,4 +236,4 @@ def test_a_narrowing_says_how_the_tagger_is_used() -> None:
     dpf = DPFusion("dpfusion-tiny", tagger=narrowing)
     dpf.add_message("user", "He lives in Oslo.", is_private=True)
     dpf.run_tagger()
-    assert set(dpf.generate(max_new_tokens=2)["lambdas"]) == {"PLACE"}
+    assert set(dpf.generate(max_new_tokens=2)["lambdas"]) == {"place"}

@@ -105,7 +105,7 @@ def test_calls_and_answers_reach_the_template() -> None:
     assert CALL in prompt
     assert '"now"' in prompt
     assert "Rain." not in prompt
-    assert "Rain." in render(messages, tokenizer, fixed_placeholder(), {"PRIVATE"}, TOOLS)
+    assert "Rain." in render(messages, tokenizer, fixed_placeholder(), {"private"}, TOOLS)
 
 
 def test_private_messages_cannot_call_tools() -> None:

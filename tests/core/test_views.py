@@ -63,7 +63,7 @@ def test_private_view_is_the_plain_prompt(tiny: Any, secret: str, before: str, a
     content = [Segment(before), Segment(secret, True), Segment(after)]
     views = build_views([Message("user", content)], tiny, BLANK)
     assert (
-        views.private["PRIVATE"]
+        views.private["private"]
         == build_views([Message("user", before + secret + after)], tiny, BLANK).public
     )
 
@@ -98,7 +98,7 @@ def test_private_prefix_of_the_assistant_is_hidden_in_the_public_view(tiny: Any)
     messages = [Message("user", "Where?"), Message("assistant", [Segment("In "), Segment("Oslo", True)])]
     views = build_views(messages, tiny, BLANK)
     assert text_of(views.public, tiny).endswith("In ____")
-    assert text_of(views.private["PRIVATE"], tiny).endswith("In Oslo")
+    assert text_of(views.private["private"], tiny).endswith("In Oslo")
 
 
 def test_no_second_bos() -> None:
@@ -114,7 +114,7 @@ def test_no_second_bos() -> None:
 
 def test_ready_contexts_give_the_ids_of_the_views(tiny: Any) -> None:
     messages = [Message("user", "Ann is ill.", is_private=True), Message("user", "Who?")]
-    ready = views_of_contexts(render(messages, tiny, BLANK, {"PRIVATE"}), render(messages, tiny, BLANK), tiny)
+    ready = views_of_contexts(render(messages, tiny, BLANK, {"private"}), render(messages, tiny, BLANK), tiny)
     built = build_views(messages, tiny, BLANK)
     assert (ready.public, ready.private) == (built.public, built.private)
 
@@ -224,7 +224,7 @@ def test_empty_conversation_prompt_and_placeholder(tiny: Any) -> None:
 
 def test_repr_of_views_shows_no_private_ids(tiny: Any) -> None:
     views = build_views([Message("user", SECRET, is_private=True)], tiny, BLANK)
-    assert str(views.private["PRIVATE"])[1:-1] not in repr(views)
+    assert str(views.private["private"])[1:-1] not in repr(views)
 
 
 def assert_no_text(error: BaseException | None) -> None:

@@ -84,7 +84,7 @@ def test_complete_keeps_a_bare_string_private(method: str, formatted: bool) -> N
     assert response.raw["dp_fusion"]["units"] == 1
     [call] = backend.calls
     assert "Ingrid" not in call.public
-    assert SECRET in call.private["PRIVATE"]
+    assert SECRET in call.private["private"]
     assert ("<|im_start|>" in call.public) is not formatted
 
 
@@ -110,7 +110,7 @@ def test_the_policy_says_what_a_bare_string_is(policy: Any) -> None:
         return
     llm.complete(text)
     [call] = backend.calls
-    assert list(call.private) == {"private": ["PRIVATE", "ole"]}.get(policy, ["ole"])
+    assert list(call.private) == {"private": ["private", "ole"]}.get(policy, ["ole"])
     assert ("Ingrid" in call.public) is (policy == "public")
     assert "Bergen" not in call.public
     assert "Bergen" in call.private["ole"]
@@ -352,7 +352,7 @@ def test_templates_are_filled_in_sealed(method: str, has_template: bool) -> None
     assert text == "In a town."
     [call] = backend.calls
     assert "Context: ____ Query: Where?" in call.public
-    assert f"Context: {SECRET} Query: Where?" in call.private["PRIVATE"]
+    assert f"Context: {SECRET} Query: Where?" in call.private["private"]
     assert ("<|im_start|>" in call.public) is has_template
 
 

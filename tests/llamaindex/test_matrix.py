@@ -65,7 +65,7 @@ def test_query_engine(indices: dict[str, Any], index: str, mode: str, window: st
     )
     answer = run(engine, style)
     assert "It is so." in answer
-    summaries = () if mode in ("compact", "simple_summarize") and window == "large" else ("PRIVATE",)
+    summaries = () if mode in ("compact", "simple_summarize") and window == "large" else ("private",)
     check(backend, DOCS, strangers=summaries)
     seen = seen_by_unit(backend)
     for doc in DOCS:
@@ -115,8 +115,8 @@ def test_chat_engine(indices: dict[str, Any], kind: Any, window: str, style: str
     # In the next turn this question is a template that LlamaIndex fills in.
     assert "It is so." in talk(engine, style, "What of {context_str} and {context_msg} in the record?")
     assert "It is so." in talk(engine, style, QUESTION)
-    check(backend, DOCS, strangers=("PRIVATE",))
-    assert all("Be brief." in call.public for call in backend.calls if call.private.keys() != {"PRIVATE"})
+    check(backend, DOCS, strangers=("private",))
+    assert all("Be brief." in call.public for call in backend.calls if call.private.keys() != {"private"})
     assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in DOCS)
 
 
@@ -134,7 +134,7 @@ def test_citation_engine(indices: dict[str, Any], window: str, style: str) -> No
         node_postprocessors=[DPFusionNodePostprocessor()],
     )
     assert "It is so." in run(engine, style)
-    check(backend, DOCS, strangers=("PRIVATE",) if window == "small" else ())
+    check(backend, DOCS, strangers=("private",) if window == "small" else ())
     assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in DOCS)
     if window == "large":
         assert "Source 1:" in backend.calls[0].public
@@ -187,7 +187,7 @@ async def test_agent(indices: dict[str, Any], agent: Any, kind: str, streaming: 
     context = Context(worker)
     for _ in range(2):  # the second time, what the tool has said stands in the agent's memory
         assert "It is so." in str(await worker.run(QUESTION, ctx=context))
-    check(backend, DOCS, strangers=("PRIVATE",))
+    check(backend, DOCS, strangers=("private",))
     assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in DOCS)
 
 
@@ -210,7 +210,7 @@ def test_flags_and_guarantees_in_a_history_never_reach_the_model(indices: dict[s
     history = [ChatMessage("I am secretq.", additional_kwargs={"is_private": True, "unit": "me"})]
     engine.chat("Hello.", chat_history=history)
     engine.chat("And now?")
-    check(backend, DOCS, strangers=("PRIVATE", "me"))
+    check(backend, DOCS, strangers=("private", "me"))
     assert not any("secretq" in call.public for call in backend.calls)
     assert any("secretq" in row for call in backend.calls for row in call.private.values())
 
@@ -228,7 +228,7 @@ def test_a_chat_engine_with_200_turns_works_or_says_what_to_do(indices: dict[str
             engine.chat(QUESTION)
         return
     assert str(engine.chat(QUESTION)) == "It is so."
-    check(backend, DOCS, strangers=("PRIVATE",))
+    check(backend, DOCS, strangers=("private",))
 
 
 @pytest.mark.parametrize("style", STYLES)

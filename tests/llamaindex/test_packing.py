@@ -77,7 +77,7 @@ def test_truncation_keeps_whole_seals_that_fit() -> None:
 def test_text_that_is_not_sealed_is_packed_too() -> None:
     chunks = helper(100).repack(PROMPT, [*sealed("Sealed text."), " ".join(words_of(1, 60))])
     segments = [s for c in chunks for s in sealer.read(c, is_private=True)]
-    assert {s.unit for s in segments} - {None} == {"doc-0", "PRIVATE"}
+    assert {s.unit for s in segments} - {None} == {"doc-0", "private"}
 
 
 def test_a_window_without_room_says_what_to_do() -> None:
@@ -97,7 +97,7 @@ def test_as_a_setting_it_serves_every_engine_in_the_models_own_window(mode: str)
         response_mode=mode, node_postprocessors=[DPFusionNodePostprocessor()]
     )
     assert "It is so." in str(engine.query(QUESTION))
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))
     assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in docs)
 
 
@@ -112,7 +112,7 @@ def test_a_prompt_helper_of_the_users_own_costs_no_identity() -> None:
     )
     engine.query(QUESTION)
     assert len(backend.calls) > 2
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))
 
 
 def test_a_helper_that_cuts_between_characters_costs_no_privacy() -> None:

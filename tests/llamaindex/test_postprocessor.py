@@ -57,7 +57,7 @@ def test_without_the_second_line_all_documents_are_one_unit() -> None:
     llm, backend = recording_llm()
     SummaryIndex.from_documents(docs).as_query_engine(llm=llm).query(QUESTION)
     [call] = backend.calls
-    assert list(call.private) == ["PRIVATE"]
+    assert list(call.private) == ["private"]
     assert not any(word in call.public for doc in docs for word in doc.text.split())
 
 
@@ -90,10 +90,10 @@ def test_excluded_metadata_stay_excluded() -> None:
     [
         (NODE, {}, "record-7"),
         (NODE, {"unit": "node"}, "node-1"),
-        (NODE, {"unit": lambda node: node.metadata["author"]}, "Dr. Roe"),
-        (NODE, {"unit": lambda node: None}, "PRIVATE"),
+        (NODE, {"unit": lambda node: node.metadata["author"]}, "dr. roe"),
+        (NODE, {"unit": lambda node: None}, "private"),
         (TextNode(text="Ann is ill.", id_="alone"), {}, "alone"),
-        (TextNode(text="Ann is ill.", id_=""), {}, "PRIVATE"),
+        (TextNode(text="Ann is ill.", id_=""), {}, "private"),
         (Document(text="Ann is ill.", doc_id="whole"), {}, "whole"),
         (Node(text_resource=MediaResource(text="Ann is ill."), id_="media"), {}, "media"),
         (NODE, {"public": lambda node: node.metadata["author"] == "Dr. Roe"}, None),
@@ -190,4 +190,4 @@ def test_documents_given_as_blocks_keep_their_unit(mode: Any, window: int) -> No
     synthesizer = get_response_synthesizer(llm=llm, response_mode=mode, multimodal=True)
     nodes = SummaryIndex.from_documents(docs).as_retriever().retrieve(QUESTION)
     synthesizer.synthesize(QUESTION, DPFusionNodePostprocessor().postprocess_nodes(nodes))
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))

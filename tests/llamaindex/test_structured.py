@@ -55,7 +55,7 @@ def test_the_answer_is_an_object_and_the_arguments_are_sealed(
     [call] = backend.calls
     assert "Context: ____ Query: Where?" in call.public
     assert '"size"' in call.public
-    assert SECRET in call.private["PRIVATE"]
+    assert SECRET in call.private["private"]
 
 
 def test_a_streamed_object_grows() -> None:
@@ -118,7 +118,7 @@ def test_query_engines_answer_with_objects(kind: str, with_postprocessor: bool) 
     engine = SummaryIndex.from_documents(docs).as_query_engine(node_postprocessors=sealing, **options)
     assert engine.query(QUESTION).response == ANSWER
     if with_postprocessor:
-        check(backend, docs, strangers=("PRIVATE",))
+        check(backend, docs, strangers=("private",))
     assert not any(word in call.public for call in backend.calls for d in docs for word in d.text.split())
     assert all(call.private for call in backend.calls)
 
@@ -148,7 +148,7 @@ def test_what_a_program_has_filled_in_itself_is_private_as_a_whole(program: Any)
     for call in backend.calls:
         assert "Ingrid" not in call.public
         assert "Where?" not in call.public
-        assert SECRET in call.private["PRIVATE"]
+        assert SECRET in call.private["private"]
     assert "Be brief." in backend.calls[0].public
 
 
@@ -162,4 +162,4 @@ def test_refine_with_answer_filtering_keeps_documents_private() -> None:
     )
     refine = Refine(llm=llm, structured_answer_filtering=True)
     assert str(refine.synthesize(QUESTION, nodes)) == "Yes."
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))

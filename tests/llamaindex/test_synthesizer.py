@@ -26,7 +26,7 @@ def test_each_document_is_its_own_unit_without_a_postprocessor(mode: str, window
     text = "".join(response.response_gen) if style == "stream" else str(response)
     assert "It is so." in text
     assert [type(found.node).__name__ for found in response.source_nodes] == ["TextNode"] * 4
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))
     if mode != "simple_summarize" or window == 8000:
         assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in docs)
 
@@ -61,7 +61,7 @@ def test_bare_texts_are_one_private_unit() -> None:
     synthesizer = DPFusionSynthesizer(llm=llm)
     assert synthesizer.get_response(QUESTION, ["Ann is ill."]) == "It is so."
     assert asyncio.run(synthesizer.aget_response(QUESTION, ["Ann is ill."])) == "It is so."
-    assert [list(call.private) for call in backend.calls] == [["PRIVATE"]] * 2
+    assert [list(call.private) for call in backend.calls] == [["private"]] * 2
 
 
 def test_prompts_are_those_of_the_mode() -> None:

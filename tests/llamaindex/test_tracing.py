@@ -199,7 +199,7 @@ def test_a_vault_keeps_text_out_of_every_event(seen: Seen, kind: str, mode: str,
     response: Any = asyncio.run(engine.aquery("Who?")) if not streaming else engine.query("Who?")
     if streaming and mode != "accumulate":
         response = response.get_response()
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))
     assert len(seen.texts) > 10
     for doc in docs:
         for word in private_words(doc):
@@ -219,7 +219,7 @@ def test_a_vault_works_with_citations(seen: Seen) -> None:
         node_postprocessors=[DPFusionNodePostprocessor(vault=True)],
     )
     engine.query("Who?")
-    check(backend, docs, strangers=("PRIVATE",))
+    check(backend, docs, strangers=("private",))
     assert set(backend.calls[0].private) >= {doc.node_id for doc in docs}
 
 

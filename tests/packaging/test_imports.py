@@ -14,6 +14,7 @@ PACKAGE = ROOT / "core" / "dpfusion_core"
 # Every part of the package and its floor. A new module or subpackage must be given its floor here.
 FLOORS = {
     "errors": 0,
+    "units": 0,
     "messages": 0,
     "_validate": 0,
     "tiny": 0,
@@ -42,6 +43,8 @@ FLOORS = {
 BESIDE = {
     ("messages", "errors"),  # the exception tree is the lowest of all, it imports nothing
     ("_validate", "errors"),  # likewise
+    ("units", "errors"),  # likewise
+    ("messages", "units"),  # the normal form of ids imports nothing but errors
     ("tokenization", "errors"),  # likewise
 }
 

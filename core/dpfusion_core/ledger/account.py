@@ -15,9 +15,10 @@ class Reservation:
 
     Attributes:
         id: Which reservation.
-        granted: What each unit may lose, in nats, at an order that is not above the ``max_order`` of
-            the loss that was asked; 0 for a unit that may lose nothing. Not shown by ``repr``: under
-            adaptive accounting it tells what is left of a budget, which is private.
+        granted: What each unit may lose, by the caller's own spelling of its id: in nats, at an order
+            that is not above the ``max_order`` of the loss that was asked; 0 for a unit that may lose
+            nothing. Not shown by ``repr``: under adaptive accounting it tells what is left of a
+            budget, which is private.
         exhausted: Units that were granted nothing because their budget does not suffice. Fixed
             accounting only; always empty under adaptive accounting.
     """
@@ -50,7 +51,7 @@ class Account:
     """The account of a privacy unit, for the curator.
 
     Attributes:
-        unit: The unit's id as the caller gave it; its keyed hash where all accounts are listed.
+        unit: The unit's id in normal form; its keyed hash where all accounts are listed.
         epsilon: The budget, in nats.
         delta: The budget's probability.
         accounting: "fixed" or "adaptive". Under adaptive accounting what was spent is private.

@@ -12,6 +12,7 @@ from dpfusion_core.ledger.chain import AccountState, Balance
 from dpfusion_core.ledger.policy import BudgetPolicy, split
 from dpfusion_core.privacy.budget import PrivacyBudget
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
+from dpfusion_core.units import unit_id
 
 if TYPE_CHECKING:  # SQLAlchemy loads when a ledger is first used
     from dpfusion_core.ledger.store import Store
@@ -88,10 +89,10 @@ class LedgerBase:
         return Transaction(connection, self._store.keyring, self._clock())
 
     def _hash(self, units: Collection[str]) -> dict[str, str]:
-        if not all(isinstance(unit, str) and unit for unit in units):
-            raise PrivacyParameterError("Expected the id of every unit to be a string that is not empty.")
+        """Return what stands for units in the ledger, by the ids that the caller uses."""
+        ids = {unit: unit_id(unit) for unit in units}
         keyring = self._store.keyring
-        return {unit: keyring.unit(unit) for unit in units}
+        return {unit: keyring.unit(normal) for unit, normal in ids.items()}
 
     def _open(
         self,

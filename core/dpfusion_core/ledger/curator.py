@@ -12,6 +12,7 @@ from dpfusion_core.ledger.chain import AccountState, LedgerEntry, Verification
 from dpfusion_core.ledger.policy import split
 from dpfusion_core.privacy.budget import PrivacyBudget
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
+from dpfusion_core.units import unit_id
 
 
 class LedgerCurator(LedgerBase):
@@ -58,7 +59,7 @@ class LedgerCurator(LedgerBase):
                 charges.check_budget(state, budget, unit)
                 check_kind(state, accounting, neighbours, unit)
                 self._check_orders(state, order, unit)
-        return as_account(state, unit)
+        return as_account(state, unit_id(unit))
 
     def amend(self, unit: str, budget: PrivacyBudget, reason: str) -> Account:
         """Change the budget of a unit, on record. The orders of its account stay.
@@ -97,7 +98,7 @@ class LedgerCurator(LedgerBase):
             transaction.set_budget(state)
             transaction.append("amend", hashed, None, recorded, details, state.balances)
             transaction.finish()
-        return as_account(state, unit)
+        return as_account(state, unit_id(unit))
 
     def account(self, unit: str) -> Account:
         """Return the account of a unit, for the curator.
@@ -110,7 +111,7 @@ class LedgerCurator(LedgerBase):
         state = self._read_accounts([hashed]).get(hashed)
         if state is None:
             raise _no_account(unit)
-        return as_account(state, unit)
+        return as_account(state, unit_id(unit))
 
     def accounts(self) -> Iterator[Account]:
         """Go through all accounts, for the curator; their ``unit`` is the keyed hash of the id.

@@ -13,6 +13,7 @@ from dpfusion_core.ledger.base import check_choice, check_kind
 from dpfusion_core.ledger.curator import LedgerCurator
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
+from dpfusion_core.units import unit_id
 
 
 class PrivacyLedger(LedgerCurator):
@@ -65,7 +66,7 @@ class PrivacyLedger(LedgerCurator):
         """Charge the worst case of a request to all of its units, or to none.
 
         Args:
-            losses: The most that each unit may lose, by unit id.
+            losses: The most that each unit may lose, by unit id, in any spelling.
             order: Rényi order at which a new account is kept, unless the policy names orders.
             accounting: "fixed": a unit can pay all or nothing. "adaptive": it is granted what is left,
                 silently, possibly 0; the reservation then tells private things.
@@ -96,6 +97,11 @@ class PrivacyLedger(LedgerCurator):
                 )
         details = {"note": dict(note)} if note else {}
         hashes = self._hash(losses)
+        if len(set(hashes.values())) < len(hashes):
+            raise PrivacyParameterError(
+                "Two ids of the request are spellings of one unit (see dpfusion_core.units): each would be "
+                "granted the whole of one budget. Name each unit once."
+            )
         identifier = secrets.token_hex(16)
         with self._store.write() as connection:
             transaction = self._transaction(connection)
@@ -147,11 +153,12 @@ class PrivacyLedger(LedgerCurator):
             LedgerError: If the reservation is unknown or settled already, or the ledger cannot be
                 reached, written or trusted.
         """
-        if not used.keys() <= reservation.granted.keys():
-            raise PrivacyParameterError("Expected the units of the reservation, got others.")
+        named = {unit_id(unit): loss for unit, loss in used.items()}
+        if len(named) < len(used) or not named.keys() <= {unit_id(unit) for unit in reservation.granted}:
+            raise PrivacyParameterError("Expected the units of the reservation, each once, got others.")
         if not all(isinstance(loss, RenyiLoss) for loss in used.values()):
             raise PrivacyParameterError("Expected a RenyiLoss for every unit.")
-        losses = {hashed: used[unit] for unit, hashed in self._hash(used).items()}
+        losses = {hashed: named[unit] for unit, hashed in self._hash(named).items()}
         with self._store.write(is_durable=False) as connection:
             transaction = self._transaction(connection)
             rows = transaction.entries_of(reservation.id)

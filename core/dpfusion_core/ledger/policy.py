@@ -8,6 +8,7 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import amounts
 from dpfusion_core.privacy.budget import PrivacyBudget, smallest_epsilon
+from dpfusion_core.units import has_prefix, unit_id, unit_prefix
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class BudgetPolicy:
 
     Attributes:
         default: Budget of every unit that no collection names; None for no budget.
-        collections: Budgets by prefix of the unit's id; the longest prefix that fits is used.
+        collections: Budgets by prefix of the unit's id, both in their normal form; the longest prefix
+            that fits is used. ``hr/`` holds what is below ``hr``, ``hr`` holds ``hr-old`` too.
         orders: Rényi orders at which fixed accounts are kept. None for one, the order of the first
             request, which has all of delta. Name several if requests will use different ones.
 
@@ -43,7 +45,7 @@ class BudgetPolicy:
 
     Example:
         >>> policy = BudgetPolicy(PrivacyBudget(8.0), {"hr/": PrivacyBudget(4.0), "hr/pay/": PrivacyBudget(2.0)})
-        >>> [policy.budget_for(unit).epsilon for unit in ("doc-17", "hr/cv-3", "hr/pay/2024")]
+        >>> [policy.budget_for(unit).epsilon for unit in ("doc-17", "./HR/cv-3", "hr/pay/2024")]
         [8.0, 4.0, 2.0]
     """
 
@@ -55,9 +57,10 @@ class BudgetPolicy:
         budgets = [*self.collections.values(), *([] if self.default is None else [self.default])]
         if not all(isinstance(budget, PrivacyBudget) for budget in budgets):
             raise PrivacyParameterError("Expected every budget of a policy to be a PrivacyBudget.")
-        if not all(isinstance(prefix, str) and prefix for prefix in self.collections):
-            raise PrivacyParameterError("Expected non-empty prefixes of unit ids as keys of collections.")
-        object.__setattr__(self, "collections", MappingProxyType(dict(self.collections)))
+        collections = {unit_prefix(prefix): budget for prefix, budget in self.collections.items()}
+        if len(collections) < len(self.collections):
+            raise PrivacyParameterError("Two keys of collections are spellings of one prefix. Keep one.")
+        object.__setattr__(self, "collections", MappingProxyType(collections))
         if self.orders is not None:
             orders = tuple(sorted({_validate.order(order, "orders") for order in self.orders}))
             if not orders:
@@ -65,8 +68,13 @@ class BudgetPolicy:
             object.__setattr__(self, "orders", orders)
 
     def budget_for(self, unit: str) -> PrivacyBudget | None:
-        """Return the budget of a unit, or None if the policy has none for it."""
-        prefixes = [prefix for prefix in self.collections if unit.startswith(prefix)]
+        """Return the budget of a unit, or None if the policy has none for it.
+
+        Raises:
+            PrivacyParameterError: If ``unit`` is no id.
+        """
+        name = unit_id(unit)
+        prefixes = [prefix for prefix in self.collections if has_prefix(name, prefix)]
         return self.collections[max(prefixes, key=len)] if prefixes else self.default
 
 

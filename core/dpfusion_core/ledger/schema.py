@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from dpfusion_core.errors import LedgerError
 from dpfusion_core.ledger.chain import GENESIS
 
 # Serialises the making and the migration of the tables on a PostgreSQL server: an arbitrary number.
@@ -77,14 +78,26 @@ _TRIGGERS = {
 
 
 def _first(connection: sa.Connection) -> None:
-    # When a second migration comes, the tables of this one must be frozen here: it describes version 1.
+    # When a migration changes the tables, those of this one must be frozen here: it describes version 1.
     metadata.create_all(connection, checkfirst=False)
     for statement in _TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
 
+def _normal_ids(connection: sa.Connection) -> None:
+    # Version 1 hashed ids as callers spelt them, and a hash does not tell the id. An account under another
+    # spelling would not be found, and its unit would get a second budget.
+    if connection.execute(sa.select(accounts.c.unit).limit(1)).first() is not None:
+        raise LedgerError(
+            "The ledger was written by an older dpfusion, which took spellings of an id (HR/cv-3, hr/cv-3) "
+            "for different units. Its accounts cannot be matched with the ids of today. Read it with the "
+            "version that wrote it, keep it, and begin a new ledger under another name, where you open "
+            "every unit's account with what it has left: dpfusion ledger budget."
+        )
+
+
 # What brings a ledger from version n to n + 1, in order. Never change or remove one that was released.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first,)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _normal_ids)
 
 
 def read_version(connection: sa.Connection) -> tuple[int, str] | None:

@@ -46,7 +46,7 @@ class Narrowing:
         >>> narrowing = Narrowing(PhraseTagger(["Ann"], label="PERSON"), units="label")
         >>> messages, whole = narrowing([Message("user", "Ann is ill.", is_private=True)])
         >>> messages[0].segments[0].unit, messages[0].segments[1], whole
-        ('PERSON', Segment(text=' is ill.', is_private=False, unit=None, label=None), 0)
+        ('person', Segment(text=' is ill.', is_private=False, unit=None, label=None), 0)
     """
 
     tagger: Tagger

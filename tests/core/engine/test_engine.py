@@ -121,7 +121,7 @@ def test_adaptive_accounting_gives_later_tokens_what_earlier_ones_left() -> None
         engine = FusionEngine(ScriptedBackend(next_logits, tokenizer, VOCAB, [EOS]))
         report = engine.generate(private_chat(), **options, accounting=accounting).report
         assert report is not None
-        weights[accounting] = report.lambdas["PRIVATE"]
+        weights[accounting] = report.lambdas["private"]
     assert weights["fixed"][:5] == weights["adaptive"][:5] == [1.0] * 5
     assert sum(weights["adaptive"][5:]) > 1.05 * sum(weights["fixed"][5:])
     assert weights["adaptive"][5] > 2.0 * weights["fixed"][5]
@@ -137,9 +137,9 @@ def test_exhausted_unit_looks_like_any_other_output(spending: Spending) -> None:
     assert (len(result.token_ids), result.finish_reason) == (30, "length")
     assert result.guarantee.exhausted == 0
     assert result.report is not None
-    assert sum(result.report.divergences["PRIVATE"]) <= 30 * 2e-4
+    assert sum(result.report.divergences["private"]) <= 30 * 2e-4
     if spending == "capped":
-        assert result.report.lambdas["PRIVATE"][-1] == 0.0
+        assert result.report.lambdas["private"][-1] == 0.0
 
 
 def test_several_units_share_each_token() -> None:
@@ -160,7 +160,7 @@ def test_replace_neighbours_cap_the_weight_and_cost_more() -> None:
     assert result.guarantee.neighbours == "replace"
     assert result.guarantee.loss_per_token == pytest.approx(0.02 + 0.05)
     assert result.report is not None
-    assert result.report.lambdas["PRIVATE"] == pytest.approx([1.0 - math.exp(-0.05)] * 10)
+    assert result.report.lambdas["private"] == pytest.approx([1.0 - math.exp(-0.05)] * 10)
 
 
 def test_request_without_private_text_is_ordinary_generation() -> None:
@@ -405,7 +405,7 @@ def test_nothing_data_dependent_shows(accounting: Accounting, caplog: pytest.Log
         shown.append((last.guarantee, last.guarantee.as_dict(), str(last.guarantee), repr(last.guarantee)))
         assert last.report is not None
         assert repr(last.report) == "CuratorReport()"
-        assert str(last.report.lambdas["PRIVATE"][0]) not in repr(chunks)
+        assert str(last.report.lambdas["private"][0]) not in repr(chunks)
         assert SECRET not in repr(chunks) + repr(engine)
     assert shown[0] == shown[1]
     assert SECRET not in caplog.text

@@ -204,6 +204,40 @@ def test_budgets_differ_by_unit_and_come_from_the_policy(make: Make) -> None:
     assert spent(ledger, "hr/x") == 0.125
 
 
+SPELLINGS = ("hr/cv-3", "HR/cv-3", "./hr/cv-3", " hr\\cv-3\n", "hr//\u200bcv-3/")
+
+
+def test_all_spellings_of_a_unit_are_one_account(make: Make) -> None:
+    small = PrivacyBudget(4.0, 1e-5)
+    ledger = make(budget=BudgetPolicy(BUDGET, {"./HR/": small}))
+    for count, name in enumerate(SPELLINGS, start=1):
+        reservation = ledger.reserve({name: loss(0.5, 8.0)}, order=8.0)
+        assert reservation.granted == {name: 0.5}
+        ledger.settle(reservation, {SPELLINGS[count - 2]: loss(0.25, 8.0)})
+        for each in SPELLINGS:
+            assert (ledger.account(each).unit, spent(ledger, each, 8.0)) == ("hr/cv-3", 0.25 * count)
+    assert [each.epsilon for each in ledger.accounts()] == [4.0]  # one account, in the collection
+    assert len(list(ledger.entries(SPELLINGS[1]))) == len(list(ledger.entries()))
+    assert ledger.open(SPELLINGS[2], order=8.0).unit == "hr/cv-3"
+    assert ledger.amend(SPELLINGS[3], PrivacyBudget(0.5, 0.5), "less").unit == "hr/cv-3"
+    assert ledger.orders(SPELLINGS) == 8.0
+    with pytest.raises(BudgetExhaustedError):
+        ledger.reserve({SPELLINGS[4]: loss(1.0, 8.0)}, order=8.0)
+    assert ledger.verify().ok
+
+
+def test_two_spellings_in_one_request_do_not_share_a_budget_twice(make: Make) -> None:
+    ledger = make(budget=BUDGET)
+    most = 0.6 * TOTAL
+    with pytest.raises(PrivacyParameterError, match="spellings of one unit"):
+        ledger.reserve({"a": loss(most), " A": loss(most)}, order=4.0)
+    reservation = ledger.reserve({"A": loss(most)}, order=4.0)
+    for used in ({"a": loss(0.0), "A": loss(0.0)}, {"b": loss(0.0)}):
+        with pytest.raises(PrivacyParameterError, match="units of the reservation"):
+            ledger.settle(reservation, used)
+    assert spent(ledger, "a") == pytest.approx(most)
+
+
 def test_without_a_policy_only_opened_accounts_may_be_used(make: Make) -> None:
     ledger = make()
     with pytest.raises(PrivacyParameterError, match="no budget"):

@@ -152,9 +152,19 @@ def test_the_longest_prefix_wins() -> None:
     assert epsilons == [2.0, 3.0, 1.0, None]
 
 
+def test_collections_hold_all_spellings_of_their_units() -> None:
+    policy = BudgetPolicy(PrivacyBudget(1.0), {" .\\HR/": PrivacyBudget(2.0)})
+    for unit, epsilon in (("hr/a", 2.0), ("./HR//b", 2.0), ("x/../hr/c", 2.0), ("hr/", 2.0), ("hr-old", 1.0)):
+        budget = policy.budget_for(unit)
+        assert budget is not None
+        assert budget.epsilon == epsilon
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        {"collections": {"hr/": BUDGET, "./HR/": BUDGET}},
+        {"collections": {" ": BUDGET}},
         {"default": 8.0},
         {"collections": {"a": 8.0}},
         {"collections": {"": BUDGET}},

@@ -138,6 +138,18 @@ def test_a_newer_schema_is_refused(url: str) -> None:
         charge(url)
 
 
+def test_a_ledger_of_ids_that_were_not_normal_is_refused_and_left_as_it_is(make: Make, url: str) -> None:
+    empty = make(budget=BUDGET)
+    assert empty.verify().ok
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
+    assert charge(url) == 0.125  # without accounts there is nothing to lose
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
+    with pytest.raises(LedgerError, match=r"spellings of an id.*ledger budget"):
+        charge(url)
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = 2")
+    assert charge(url) == 0.25
+
+
 def test_a_migration_runs_exactly_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     charge(url)
     ran = []

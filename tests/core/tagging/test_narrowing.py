@@ -79,9 +79,9 @@ def test_public_messages_and_segments_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("of, expected", [
-    ("message", ["PRIVATE"] * 4), ("label", ["PERSON", "PERSON", "PERSON", "TIME"]),
-    ("entity", ["PERSON_1", "PERSON_2", "PERSON_1", "TIME_1"]),
-    (lambda span, text: f"{span.label}:{len(text)}", ["PERSON:3", "PERSON:3", "PERSON:3", "TIME:4"]),
+    ("message", ["private"] * 4), ("label", ["person", "person", "person", "time"]),
+    ("entity", ["person_1", "person_2", "person_1", "time_1"]),
+    (lambda span, text: f"{span.label}:{len(text)}", ["person:3", "person:3", "person:3", "time:4"]),
 ])  # fmt: skip
 def test_units(of: Any, expected: list[str]) -> None:
     assert units(Narrowing(People(), units=of), [*private(), *private("It was noon.")]) == expected
@@ -89,8 +89,8 @@ def test_units(of: Any, expected: list[str]) -> None:
 
 def test_units_of_named_documents_stay_apart() -> None:
     messages = [*private("Ann", unit="doc-1"), *private("Ann", unit="doc-2")]
-    assert units(Narrowing(People(), units="label"), messages) == ["doc-1/PERSON", "doc-2/PERSON"]
-    assert units(Narrowing(People(), units="entity"), messages) == ["doc-1/PERSON_1", "doc-2/PERSON_1"]
+    assert units(Narrowing(People(), units="label"), messages) == ["doc-1/person", "doc-2/person"]
+    assert units(Narrowing(People(), units="entity"), messages) == ["doc-1/person_1", "doc-2/person_1"]
     assert units(Narrowing(People()), messages) == ["doc-1", "doc-2"]
 
 
@@ -208,7 +208,7 @@ def test_spellings_of_a_name_are_one_entity() -> None:
     messages, _ = Narrowing(PhraseTagger(["Zo\u00eb"], label="PERSON"), units="entity")(
         private("Zo\u00eb, Zoe\u0308")
     )
-    assert [s.unit for s in messages[0].segments if s.is_private] == ["PERSON_1", "PERSON_1"]
+    assert [s.unit for s in messages[0].segments if s.is_private] == ["person_1", "person_1"]
 
 
 def test_a_tagger_that_never_returns_does_not_keep_the_process_alive() -> None:
@@ -267,7 +267,7 @@ def test_views_of_a_real_tokenizer_differ_in_the_phrase_alone(text: str) -> None
     messages, _ = Narrowing(PhraseTagger(["Ann"]))(private(text))
     views = build_views(messages, tokenizer, fixed_placeholder())
     shown = tokenizer.decode(views.public, clean_up_tokenization_spaces=False)
-    revealed = tokenizer.decode(views.private["PRIVATE"], clean_up_tokenization_spaces=False)
+    revealed = tokenizer.decode(views.private["private"], clean_up_tokenization_spaces=False)
     assert text in revealed
     assert (
         revealed.replace(text, text[:-3] + "____" if text.endswith("Ann") else text.replace("Ann", "____"))
