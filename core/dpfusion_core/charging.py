@@ -28,7 +28,7 @@ from dpfusion_core.privacy import (
     calibrate_beta,
     response_loss,
 )
-from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING
+from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING, adaptive_loss
 from dpfusion_core.privacy.parameters import check_accounting
 from dpfusion_core.privacy.spending import check_spending
 
@@ -53,6 +53,7 @@ class Plan:
         units: The units of the request.
         max_tokens: Largest number of tokens of the response.
         responses: How many responses epsilon is meant for; None if the request said alpha and beta.
+        is_shared: Whether epsilon is shared with other responses, and so is kept at ``alpha`` alone.
     """
 
     parameters: PrivacyParameters
@@ -62,16 +63,23 @@ class Plan:
     units: tuple[str, ...]
     max_tokens: int
     responses: int | None
+    is_shared: bool = False
 
     @property
     def loss(self) -> RenyiLoss:
         """What the response costs each unit at most; public."""
-        return response_loss(self.parameters, len(self.units), self.max_tokens)
+        worst = adaptive_loss if self.accounting == "adaptive" else response_loss
+        return worst(self.parameters, len(self.units), self.max_tokens)
 
     @property
     def order(self) -> float:
-        """The order at which the response's loss converts to the smallest epsilon."""
-        if self.accounting == "adaptive":
+        """The order at which a new account of a unit is kept.
+
+        Responses that share a budget are all charged at ``alpha``: losses add up at one order, and which
+        order converts best depends on the number of units. One on its own takes the order at which it
+        converts to the smallest epsilon.
+        """
+        if self.accounting == "adaptive" or self.is_shared:
             return self.parameters.alpha
         return best_epsilon(self.loss.at, self.parameters.alpha, self.parameters.delta).order
 
@@ -121,7 +129,10 @@ def make_plan(
     if parameters is None:
         raise PrivacyParameterError(f"The request has private text but no privacy parameters. {_HOW}")
     responses = None if options.get("epsilon") is None else options.get("responses", 1)
-    return Plan(parameters, accounting, spending, on_exhausted, tuple(units), max_tokens, responses)
+    is_shared = responses is not None and (responses > 1 or ledger is not None)
+    return Plan(
+        parameters, accounting, spending, on_exhausted, tuple(units), max_tokens, responses, is_shared
+    )
 
 
 class Charge:
@@ -141,16 +152,17 @@ class Charge:
         """Return the response's accountant. From here on tokens are counted."""
         plan, reservation = self._plan, self._reservation
         size = len(plan.units), plan.max_tokens
+        # A unit that the ledger has not charged takes no part, whatever the accounting.
+        exhausted = () if reservation is None else reservation.exhausted
+        active = [unit not in exhausted for unit in plan.units]
         if plan.accounting == "adaptive":
             granted = None
             if reservation is not None and plan.is_refundable:
                 granted = [reservation.granted[unit] for unit in plan.units]
             self._accountant = AdaptiveAccountant(
-                plan.parameters, *size, spending=plan.spending, granted=granted, device=device
+                plan.parameters, *size, spending=plan.spending, granted=granted, active=active, device=device
             )
         else:
-            exhausted = () if reservation is None else reservation.exhausted
-            active = [unit not in exhausted for unit in plan.units]
             self._accountant = FixedAccountant(plan.parameters, *size, active=active, device=device)
         return self._accountant
 
@@ -235,9 +247,7 @@ def _parameters(
         if mixing_loss is not None:
             raise PrivacyParameterError("mixing_loss goes with alpha and beta; with epsilon it is chosen.")
         if order is None and ledger is not None and units:
-            # An account that is kept already at some order can be charged from that order on.
-            kept = ledger.orders(units)
-            order = None if kept is None else max(kept, PrivacyBudget(epsilon, delta).best_order())
+            order = _order_of_accounts(PrivacyBudget(epsilon, delta), ledger.orders(units))
         return calibrate_beta(
             epsilon,
             delta,
@@ -246,6 +256,7 @@ def _parameters(
             order,
             neighbours,
             accounting=accounting,
+            is_shared=responses > 1 or ledger is not None,
         )
     if order is not None or responses != 1:
         raise PrivacyParameterError("order and responses go with epsilon, not with alpha and beta.")
@@ -254,3 +265,14 @@ def _parameters(
     if alpha is None or beta is None:
         raise PrivacyParameterError(f"alpha and beta go together: give both. {_HOW}")
     return PrivacyParameters(alpha, beta, delta, neighbours, mixing_loss)
+
+
+def _order_of_accounts(budget: PrivacyBudget, kept: float | None) -> float | None:
+    """Return the order at which accounts are kept already, if a response within ``budget`` can be.
+
+    An account can be charged for bounds at its own order or above: where the budget allows nothing at
+    that order, it is the best one above.
+    """
+    if kept is None or budget.loss_at(kept) > 0.0:
+        return kept
+    return max(kept, budget.best_order())

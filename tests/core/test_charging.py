@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from dpfusion_core.charging import charged, make_plan
 from dpfusion_core.privacy import SPENDING_RULES, token_loss
 from tests.core.models import CharTokenizer
 from tests.core.privacy.oracle import (
+    NextToken,
     Prefix,
     accounted_responses,
     exact_delta,
@@ -116,6 +117,17 @@ def test_epsilon_follows_the_order_at_which_the_account_is_kept(ledger: PrivacyL
     assert result.guarantee.alpha == 6.0  # 3.87 would say nothing at order 6
     with pytest.raises(PrivacyParameterError, match="alpha >= 6"):
         engine.generate(records("doc"), alpha=2.0, beta=0.01, max_new_tokens=5)
+
+
+def test_a_whole_budget_may_be_spent_at_any_order_that_an_account_is_kept_at(ledger: PrivacyLedger) -> None:
+    ledger.open("doc", order=3.0)
+    engine = FusionEngine(secretive_backend(), ledger=ledger)
+    for number in (1, 60):  # units of a request: which order would convert best depends on it
+        units = ["doc", *(f"other-{i}" for i in range(number - 1))]
+        result = engine.generate(records(*units), epsilon=8.0, responses=2, max_new_tokens=5)
+        assert result.guarantee.alpha == 3.0
+    [balance] = ledger.account("doc").balances
+    assert 0.0 <= balance.budget - balance.spent < 1e-9
 
 
 def test_exhausted_units_may_be_left_out() -> None:
@@ -358,6 +370,53 @@ def test_two_responses_never_tell_more_than_the_budget(spending: Any, size: floa
     assert exact_delta(there, blank, budget.epsilon) <= budget.delta
     # Two-sided: both responses told something where the budget was for both.
     assert divergence > size * whole * (1.2 if size < 0.5 else 0.7)
+
+
+def one_response(
+    private: NextToken, options: GenerationOptions, ledger: PrivacyLedger, others: Sequence[NextToken] = ()
+) -> dict[Prefix, float]:
+    """Return the exact distribution of a response of 2 tokens about ``doc``, charged to a ledger."""
+    units = ["doc", *(f"other-{i}" for i in range(len(others)))]
+    plan = make_plan(options, units, 2, ledger)
+    assert plan is not None
+    with charged(plan, ledger) as charge:
+        accountant = charge.open()
+        paths = accounted_responses(PUBLIC, [private, *others], plan.rule(), accountant, 2)  # of copies
+        for _ in range(2):
+            accountant.charge(torch.zeros(len(units), dtype=torch.float64))
+    return {path: probability for path, probability, _ in paths}
+
+
+PUBLIC, LOUD, QUIET = constant(0.2, 0.3, 0.5), constant(0.0, 0.9, 0.1), constant(0.9, 0.0, 0.1)
+
+
+@pytest.mark.parametrize("relation", ["zero-out", "replace"])
+@pytest.mark.parametrize("accounting", ["fixed", "adaptive"])
+def test_an_exhausted_unit_is_used_no_more_whatever_the_accounting(accounting: Any, relation: Any) -> None:
+    """Exact. Charges are public here, so that responses are independent and their divergences add up."""
+    if (accounting, relation) == ("adaptive", "zero-out"):
+        return  # charges are private there: the test above
+    order, budget = 4.0, PrivacyBudget(3.0, 0.01)
+    whole = budget.loss_at(order)
+    options: GenerationOptions = {
+        "alpha": order,
+        "beta": 0.4 * whole / 2 / order / (2 if relation == "replace" else 1),
+        "accounting": accounting,
+        "neighbours": relation,
+        "on_exhausted": "zero-out",
+    }
+    total, each = 0.0, []
+    ledgers = [PrivacyLedger("sqlite://", budget=budget) for _ in range(2)]
+    for _ in range(10):
+        other = QUIET if relation == "replace" else PUBLIC
+        pair = [one_response(row, options, one) for row, one in zip((LOUD, other), ledgers, strict=True)]
+        each.append(response_divergence(*pair, order))
+        total += each[-1]
+    assert total <= whole * (1 + 1e-9)
+    assert min(each[:2]) > 0.0 == max(each[2:])  # two fit, and the others tell nothing
+    for ledger in ledgers:
+        assert spent(ledger) <= whole
+        ledger.close()
 
 
 def test_killed_at_any_moment_a_unit_has_been_charged_what_was_released(tmp_path: Path) -> None:

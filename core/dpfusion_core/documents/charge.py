@@ -22,8 +22,6 @@ from dpfusion_core.privacy import (
 
 log = logging.getLogger("dpfusion")
 
-_NOTHING = torch.empty(0)
-
 
 class DocumentCharge:
     """What the chunks of a document may cost its units together, and what they have cost.
@@ -36,14 +34,21 @@ class DocumentCharge:
         parameters: Per-token settings of all chunks.
         chunks: The units of each chunk that has any.
         tokens: Largest number of tokens of each of these chunks.
+        is_shared: Whether epsilon is shared with other documents, and so is kept at ``alpha`` alone.
     """
 
     def __init__(
-        self, parameters: PrivacyParameters, chunks: Sequence[Collection[str]], tokens: Sequence[int]
+        self,
+        parameters: PrivacyParameters,
+        chunks: Sequence[Collection[str]],
+        tokens: Sequence[int],
+        *,
+        is_shared: bool = False,
     ) -> None:
         self.parameters = parameters
         self.units = tuple(dict.fromkeys(unit for chunk in chunks for unit in sorted(chunk)))
         self.max_tokens = sum(tokens)
+        self._is_shared = is_shared
         self._fewest = min(map(len, chunks))
         self._accountant = FixedAccountant(parameters, self._fewest, self.max_tokens)
 
@@ -61,8 +66,9 @@ class DocumentCharge:
 
     def count(self, tokens: int) -> None:
         """Charge the tokens of a chunk."""
+        nothing = torch.zeros(self._fewest, dtype=torch.float64)  # the bound is charged
         for _ in range(tokens):
-            self._accountant.charge(_NOTHING)
+            self._accountant.charge(nothing)
 
     def guarantee(self, *, private: bool) -> PrivacyGuarantee:
         """Return the guarantee of the whole document."""
@@ -80,9 +86,10 @@ class DocumentCharge:
             yield
             return
         loss = response_loss(self.parameters, self._fewest, self.max_tokens)
+        alpha, delta = self.parameters.alpha, self.parameters.delta
         reservation = ledger.reserve(
             dict.fromkeys(self.units, loss),
-            order=best_epsilon(loss.at, self.parameters.alpha, self.parameters.delta).order,
+            order=alpha if self._is_shared else best_epsilon(loss.at, alpha, delta).order,
             neighbours=self.parameters.neighbours,
             note={"max_tokens": self.max_tokens, "units": len(self.units), "document": True},
         )
@@ -124,6 +131,12 @@ def plan_document(
         # The plan counted on all units in every chunk; where there are fewer, each loses more.
         total = sum(tokens) * options.get("responses", 1)
         parameters = calibrate_beta(
-            epsilon, parameters.delta, total, fewest, parameters.alpha, parameters.neighbours
+            epsilon,
+            parameters.delta,
+            total,
+            fewest,
+            parameters.alpha,
+            parameters.neighbours,
+            is_shared=plan.is_shared,
         )
-    return DocumentCharge(parameters, chunks, tokens)
+    return DocumentCharge(parameters, chunks, tokens, is_shared=plan.is_shared)

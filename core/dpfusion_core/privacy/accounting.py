@@ -39,7 +39,8 @@ class PrivacyGuarantee:
         beta: The per-token bound is ``alpha * beta``; None if no unit was at stake, and under
             adaptive accounting, where tokens have no common bound.
         exhausted: Number of units that took no part because their budget was spent, and the caller
-            chose to go on without them. Fixed accounting only: under adaptive accounting it would tell.
+            chose to go on without them. Only where charges are public: under adaptive accounting of
+            zero-out neighbours it would tell, and is 0.
         tagging: ``"none"``: what is private was marked by the caller. ``"phrases"``: a tagger narrowed
             private texts to phrases; what it missed is unprotected. ``"whole message"``: it failed on
             a text or found nothing there, and that text stayed private as a whole.
@@ -124,11 +125,20 @@ class Accountant(Protocol):
     """
 
     def bounds(self) -> Tensor:
-        """Return what each contribution may diverge at the next token, nats, ``[units]``."""
+        """Return what each contribution may diverge at the next token, nats, float64, ``[units]``.
+
+        Raises:
+            PrivacyParameterError: If all of the response's tokens have been charged.
+        """
         ...
 
     def charge(self, losses: Tensor) -> None:
-        """Take note of one sampled token and each unit's realised loss, nats, ``[units]``."""
+        """Take note of one sampled token and each unit's realised loss, nats, float64, ``[units]``.
+
+        Raises:
+            PrivacyParameterError: If the losses are malformed, negative or NaN, or all of the response's
+                tokens have been charged. Nothing is charged then.
+        """
         ...
 
     def used(self) -> tuple[RenyiLoss, ...]:
@@ -170,6 +180,59 @@ def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int
     return RenyiLoss(parameters.alpha, at)
 
 
+class TokenCount:
+    """Counts the tokens of one response, and checks what is reported of each.
+
+    Args:
+        num_units: Number of privacy units of the request.
+        max_tokens: Largest number of tokens of the response.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range.
+    """
+
+    def __init__(self, num_units: int, max_tokens: int) -> None:
+        self._num_units = _validate.count(num_units, "num_units")
+        self._max_tokens = _validate.count(max_tokens, "max_tokens")
+        self.tokens = 0
+
+    def to_come(self) -> int:
+        """Return how many tokens may still be sampled, or raise if there is none."""
+        if self.tokens >= self._max_tokens:
+            raise PrivacyParameterError(
+                f"All max_tokens={self._max_tokens} tokens of the response have been charged."
+            )
+        return self._max_tokens - self.tokens
+
+    def checked(self, losses: Tensor) -> Tensor:
+        """Return the losses of the next token, or raise. They are not quoted: they are private."""
+        self.to_come()
+        is_well_formed = (
+            isinstance(losses, Tensor)
+            and losses.dtype == torch.float64
+            and losses.shape == (self._num_units,)
+            and bool(((losses >= 0.0) & losses.isfinite()).all())
+        )
+        if not is_well_formed:
+            raise PrivacyParameterError(
+                f"Expected the losses of {self._num_units} units as a float64 tensor of that length, each a "
+                "finite number of at least 0 nats."
+            )
+        return losses
+
+    def add(self) -> None:
+        """Count one token."""
+        self.tokens += 1
+
+
+def check_active(active: Sequence[bool] | None, num_units: int) -> tuple[bool, ...]:
+    """Return which units take part, all by default, or raise if it is not said of each."""
+    found = (True,) * num_units if active is None else tuple(active)
+    if len(found) != num_units or not all(isinstance(each, bool) for each in found):
+        raise PrivacyParameterError(f"Expected {num_units} entries of active, True or False each.")
+    return found
+
+
 class FixedAccountant:
     """Fixed accounting: the same bound at every token, charged in full (THEORY section 4).
 
@@ -201,28 +264,27 @@ class FixedAccountant:
         device: torch.device | str = "cpu",
     ) -> None:
         self._parameters = parameters
-        self._num_units = _validate.count(num_units, "num_units")
-        self._max_tokens = _validate.count(max_tokens, "max_tokens")
-        self._active = (True,) * num_units if active is None else tuple(active)
-        if len(self._active) != num_units:
-            raise PrivacyParameterError(f"Expected {num_units} entries of active, got {len(self._active)}.")
+        self._count = TokenCount(num_units, max_tokens)
+        self._num_units, self._max_tokens = num_units, max_tokens
+        self._active = check_active(active, num_units)
         taking_part = torch.tensor(self._active, dtype=torch.float64, device=device)
         self._bounds = parameters.bound * taking_part  # [units]
         worst = response_loss(parameters, num_units, max_tokens)
         self._best = best_epsilon(worst.at, parameters.alpha, parameters.delta)
-        self._tokens = 0
 
     def bounds(self) -> Tensor:
         """Return the constant bound ``alpha * beta`` of each unit, nats, ``[units]``."""
+        self._count.to_come()
         return self._bounds
 
     def charge(self, losses: Tensor) -> None:
         """Count one token; the bound is charged, not the realised ``losses``."""
-        self._tokens += 1
+        self._count.checked(losses)
+        self._count.add()
 
     def used(self) -> tuple[RenyiLoss, ...]:
         """Return each unit's loss so far: tokens times the bound; public."""
-        loss = response_loss(self._parameters, self._num_units, self._tokens)
+        loss = response_loss(self._parameters, self._num_units, self._count.tokens)
         nothing = response_loss(self._parameters, self._num_units, 0)
         return tuple(loss if active else nothing for active in self._active)
 
@@ -235,7 +297,7 @@ class FixedAccountant:
             order=self._best.order,
             neighbours=parameters.neighbours,
             accounting="fixed",
-            tokens=self._tokens,
+            tokens=self._count.tokens,
             max_tokens=self._max_tokens,
             units=self._num_units,
             loss_per_token=response_loss(parameters, self._num_units, 1).at(parameters.alpha),

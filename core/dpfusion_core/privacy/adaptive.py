@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.privacy.accounting import PrivacyGuarantee, response_loss
+from dpfusion_core.privacy.accounting import PrivacyGuarantee, TokenCount, check_active, response_loss
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
 from dpfusion_core.privacy.loss import token_bound, token_loss
@@ -14,6 +14,7 @@ from dpfusion_core.privacy.parameters import PrivacyParameters
 from dpfusion_core.privacy.spending import SPENDING_RULES, Spending, check_spending
 
 DEFAULT_SPENDING: Spending = "growing"
+_ROUNDING = 1e-9  # of what may be spent: more than it is no rounding error
 _SAFETY = 1.0 - 1e-12  # of what is left: rounding in formulas (1) and (2) must not exceed it
 
 
@@ -36,6 +37,8 @@ class AdaptiveAccountant:
         spending: Name of the spending rule.
         granted: What each unit may lose, in nats at ``alpha``, if that is less than the budget: its
             ledger may have less left. Private. Zero-out neighbours only.
+        active: Whether each unit takes part; all do by default. The others still count as units, lose
+            nothing and are charged nothing.
         device: Where the bounds are needed.
 
     Raises:
@@ -58,6 +61,7 @@ class AdaptiveAccountant:
         *,
         spending: Spending = DEFAULT_SPENDING,
         granted: Sequence[float] | None = None,
+        active: Sequence[bool] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         check_spending(spending)
@@ -66,42 +70,55 @@ class AdaptiveAccountant:
             # the other content may not be: the budget must be granted whole or not at all.
             raise PrivacyParameterError("granted only has a meaning with neighbours='zero-out'.")
         self._parameters = parameters
-        self._num_units = num_units
-        self._max_tokens = max_tokens
+        self._count = TokenCount(num_units, max_tokens)
+        self._num_units, self._max_tokens = num_units, max_tokens
+        self._active = check_active(active, num_units)
         self._rule = SPENDING_RULES[spending]
-        self._budget = response_loss(parameters, num_units, max_tokens).at(parameters.alpha)
+        self._worst = adaptive_loss(parameters, num_units, max_tokens)
+        self._budget = self._worst.at(parameters.alpha)
         whole = torch.full((num_units,), self._budget, dtype=torch.float64, device=device)
         if granted is not None:
-            whole = torch.minimum(whole, torch.tensor(granted, dtype=torch.float64, device=device))
+            whole = torch.minimum(whole, _granted(granted, num_units).to(device))
         self._total = whole  # [units]
         self._spent = torch.zeros_like(whole)  # [units]
+        self._taking_part = torch.tensor(self._active, device=device)  # [units]
         self._floor = token_loss(parameters.surcharge, num_units, parameters.alpha)
-        self._tokens = 0
 
     def __repr__(self) -> str:
-        return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._tokens})"
+        return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._count.tokens})"
 
     def bounds(self) -> Tensor:
         """Return what each contribution may diverge at the next token, nats, ``[units]``. Private."""
-        to_come = self._max_tokens - self._tokens
+        to_come = self._count.to_come()
         left = (self._total - self._spent).clamp(min=0.0) * _SAFETY
-        share = self._rule(self._total, left, self._tokens, self._max_tokens)
+        share = self._rule(self._total, left, self._count.tokens, self._max_tokens)
         # Every token to come costs at least the floor, 0 but for replace neighbours.
         share = torch.minimum(share, left - (to_come - 1) * self._floor).clamp(min=0.0)
         bounds = token_bound(share, self._num_units, self._parameters.alpha) - self._parameters.surcharge
-        return bounds.clamp(min=0.0)
+        return bounds.clamp(min=0.0) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:
-        """Add one token's realised losses, nats, ``[units]``."""
-        self._spent = self._spent + losses
-        self._tokens += 1
+        """Add one token's realised losses, nats, ``[units]``.
+
+        Raises:
+            PrivacyParameterError: If they are malformed, or more than was allowed. No number is quoted.
+        """
+        spent = self._spent + self._count.checked(losses)
+        too_much = (spent > self._total * (1.0 + _ROUNDING) + _ROUNDING) & self._taking_part
+        if bool(too_much.any()):
+            raise PrivacyParameterError(
+                "The losses of a token exceed what was allowed. Mend the fusion rule."
+            )
+        self._spent = spent
+        self._count.add()
 
     def used(self) -> tuple[RenyiLoss, ...]:
         """Return each unit's realised loss so far; private, for the ledger."""
-        alpha = self._parameters.alpha
-        if self._parameters.neighbours == "replace":  # a refund would tell the realised part
-            return (response_loss(self._parameters, self._num_units, self._max_tokens),) * self._num_units
-        return tuple(_constant_loss(alpha, value) for value in self._spent.tolist())
+        alpha, is_replace = self._parameters.alpha, self._parameters.neighbours == "replace"
+        # Under replace neighbours a refund would tell the realised part.
+        spent = [self._budget] * self._num_units if is_replace else self._spent.tolist()
+        rows = zip(spent, self._active, strict=True)
+        return tuple(_constant_loss(alpha, value if active else 0.0) for value, active in rows)
 
     def guarantee(self, *, private: bool) -> PrivacyGuarantee:
         """Return the guarantee, which follows from the budget alone, never from what was used."""
@@ -112,14 +129,35 @@ class AdaptiveAccountant:
             order=parameters.alpha,
             neighbours=parameters.neighbours,
             accounting="adaptive",
-            tokens=self._tokens,
+            tokens=self._count.tokens,
             max_tokens=self._max_tokens,
             units=self._num_units,
             loss_per_token=None,
             alpha=parameters.alpha,
             beta=None,
             private=private,
+            exhausted=self._num_units - sum(self._active),
         )
+
+
+def adaptive_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int) -> RenyiLoss:
+    """Return what a response costs one unit at most, in nats, at orders up to ``alpha``.
+
+    The filter keeps its sum at ``alpha``. A path may lose all of it by one token, so that at a lower
+    order no less than the sum at ``alpha`` is certain.
+
+    Raises:
+        PrivacyParameterError: If a number is out of range.
+    """
+    budget = response_loss(parameters, num_units, max_tokens).at(parameters.alpha)
+    return _constant_loss(parameters.alpha, budget)
+
+
+def _granted(granted: Sequence[float], num_units: int) -> Tensor:
+    amounts = torch.tensor(list(granted), dtype=torch.float64)  # [units]
+    if amounts.shape != (num_units,) or not bool((amounts >= 0.0).all()):  # not quoted: they are private
+        raise PrivacyParameterError(f"Expected {num_units} entries of granted, none of them negative or NaN.")
+    return amounts
 
 
 def _constant_loss(max_order: float, value: float) -> RenyiLoss:

@@ -29,6 +29,7 @@ def calibrate_beta(
     neighbours: Neighbours = "zero-out",
     *,
     accounting: Accounting = "fixed",
+    is_shared: bool = False,
     mixing_share: float = MIXING_SHARE,
 ) -> PrivacyParameters:
     r"""Return the per-token settings with the largest ``beta`` that stay within ``epsilon``.
@@ -36,7 +37,9 @@ def calibrate_beta(
     The loss budget of the response at an order, ``B(a)`` by formula (4), is divided by the number of
     tokens and turned into a bound on the divergence by formula (2). A bound at ``order`` also holds
     at every lower order; the order that allows most is taken. Under adaptive accounting the filter
-    keeps its sum at ``order`` alone, so there it is that order.
+    keeps its sum at ``order`` alone, so there it is that order. Losses of several responses add up at a
+    common order, and which one is best depends on the number of units: a response that shares its budget
+    with others is calibrated at ``order`` alone too (THEORY section 6).
 
     Args:
         epsilon: What a response of ``max_tokens`` tokens may lose, in nats.
@@ -47,10 +50,12 @@ def calibrate_beta(
             per order, ``argmax B(a)/a`` (THEORY section 5).
         neighbours: The neighbour relation.
         accounting: ``"fixed"`` or ``"adaptive"``.
+        is_shared: Whether other responses, perhaps with other numbers of units, share the budget.
         mixing_share: For replace neighbours, the share of a token's bound that goes to ``c_inf``.
 
     Returns:
-        The settings. Their guarantee is ``epsilon`` to 1e-9, and never above it.
+        The settings. Their guarantee is ``epsilon`` to 1e-9, and never above it; below it if
+        ``is_shared``, where the sum at ``order`` is what converts to ``epsilon``.
 
     Raises:
         PrivacyParameterError: If a number is out of range, or epsilon is below what the conversion
@@ -66,7 +71,7 @@ def calibrate_beta(
     _validate.count(num_units, "num_units")
     check_accounting(accounting)
     alpha = _feasible_order(budget, order)
-    orders = orders_up_to(alpha) if accounting == "fixed" else (alpha,)
+    orders = orders_up_to(alpha) if accounting == "fixed" and not is_shared else (alpha,)
     losses = ((a, budget.loss_at(a) - _SLACK) for a in orders)
     bound = max(token_bound(loss / max_tokens, num_units, a) for a, loss in losses if loss > 0.0)
     mixing_loss = None

@@ -56,7 +56,7 @@ def test_epsilon_is_converted_from_all_tokens_at_the_reported_order(neighbours: 
 
 
 def test_first_token_is_counted_and_charged() -> None:
-    accountant = FixedAccountant(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=2)
+    accountant = FixedAccountant(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=3)
     seen = []
     for _ in range(3):
         result = accountant.guarantee(private=True)

@@ -20,7 +20,7 @@ from dpfusion_core.privacy import (
     response_loss,
     token_loss,
 )
-from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING
+from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING, adaptive_loss
 from tests.core.privacy.strategies import SETTINGS
 
 RULES = sorted(SPENDING_RULES)
@@ -153,7 +153,7 @@ def test_nothing_shown_depends_on_what_was_used(spending: Spending, caplog: pyte
     )
     for step in range(5):
         quiet.charge(tensor(0.0, 0.0))
-        loud.charge(loud.bounds())
+        loud.charge(token_loss(loud.bounds(), 2, 2.0))
         assert quiet.guarantee(private=True) == loud.guarantee(private=True)
         assert repr(quiet) == repr(loud)
         assert quiet.guarantee(private=True).tokens == step + 1
@@ -168,3 +168,17 @@ def test_unknown_rule_is_refused() -> None:
         AdaptiveAccountant(PrivacyParameters(2.0, 0.02), 1, 5, spending="all")  # type: ignore[arg-type]
     assert "all" in "".join(traceback.format_exception(caught.value))
     assert DEFAULT_SPENDING in SPENDING_RULES
+
+
+def test_what_is_said_of_a_lower_order_covers_a_response_that_loses_all_by_one_token() -> None:
+    """A filter at order 16: even shares would be less at order 1.5 than what the last token may lose."""
+    parameters, units, tokens = PrivacyParameters(16.0, 0.04, neighbours="replace", mixing_loss=0.01), 4, 10
+    accountant = AdaptiveAccountant(parameters, units, tokens, spending="accrued")
+    lost = 0.0
+    for step in range(tokens):
+        divergences = accountant.bounds() if step == tokens - 1 else torch.zeros(units, dtype=torch.float64)
+        accountant.charge(token_loss(divergences + parameters.surcharge, units, 16.0))
+        lost += token_loss(float(divergences[0]) + parameters.surcharge, units, 1.5)
+    for said in (adaptive_loss(parameters, units, tokens), *accountant.used()):
+        assert said.at(1.5) >= lost
+    assert response_loss(parameters, units, tokens).at(1.5) < lost

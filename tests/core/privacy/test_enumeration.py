@@ -4,12 +4,14 @@ more than the accountant says."""
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from dpfusion_core.charging import make_plan
 from dpfusion_core.privacy import (
     SPENDING_RULES,
     Accountant,
@@ -19,6 +21,7 @@ from dpfusion_core.privacy import (
     Neighbours,
     PrivacyParameters,
     Spending,
+    rdp_to_epsilon,
     response_loss,
 )
 from tests.core.privacy.oracle import (
@@ -259,3 +262,51 @@ def test_two_contents_stay_within_the_budget_also_where_one_of_them_is_exhausted
     made = [setting.responses(public, [content, *rest]) for content in contents]
     for first, second in itertools.combinations(made, 2):
         setting.assert_covers(first, second)
+
+
+def certified(losses: Sequence[float], order: float, delta: float) -> float:
+    return rdp_to_epsilon(math.fsum(losses), order, delta)
+
+
+@pytest.mark.parametrize("relation", ["zero-out", "replace"])
+@pytest.mark.parametrize("calls", [(1, 60, 1, 60), (60, 60, 1), (1, 2, 3, 30)], ids=str)
+def test_calls_with_different_numbers_of_units_share_one_budget(
+    calls: tuple[int, ...], relation: Neighbours
+) -> None:
+    """Exact: each call's loss by enumeration, added up at every order; some order gives epsilon."""
+    epsilon, delta, tokens = 16.0, 1e-5, 2
+    public, loud, other = constant(1e-3, 0.999), constant(1.0, 0.0), constant(0.5, 0.5)
+    ends = []
+    for units in calls:
+        parameters = make_plan(
+            {"epsilon": epsilon, "delta": delta, "responses": len(calls), "neighbours": relation},
+            [str(i) for i in range(units)],
+            tokens,
+            None,
+        ).parameters
+        setting = Setting(parameters, units, tokens, eos=None)
+        rest = [other] * (units - 1)
+        changed = constant(0.0, 1.0) if relation == "replace" else public
+        pair = [setting.responses(public, [first, *rest]) for first in (loud, changed)]
+        ends.append((setting, pair))
+    alpha = min(setting.parameters.alpha for setting, _ in ends)
+    exact = [response_divergence(*pair, alpha) for _, pair in ends]
+    stated = [setting.worst.at(alpha) for setting, _ in ends]
+    assert all(a <= b * ROUNDING for a, b in zip(exact, stated, strict=True))
+    orders = [1 + (alpha - 1) * step / 50 for step in range(1, 51)]
+    best = min(certified([setting.worst.at(a) for setting, _ in ends], a, delta) for a in orders)
+    assert best <= epsilon
+    assert best > 0.95 * epsilon  # nothing is thrown away
+
+
+def test_calls_of_one_and_of_a_hundred_units_certify_what_was_asked() -> None:
+    """Four calls of 100 tokens; each alone would convert best at an order of its own."""
+    plans = [
+        make_plan({"epsilon": 16.0, "responses": 4}, [str(i) for i in range(n)], 100, None) for n in (1, 100)
+    ]
+    alpha = plans[0].parameters.alpha
+    assert {plan.parameters.alpha for plan in plans} == {plan.order for plan in plans} == {alpha}
+    orders = [1 + (alpha - 1) * step / 200 for step in range(1, 201)]
+    for mix in itertools.combinations_with_replacement(plans, 4):
+        best = min(certified([plan.loss.at(a) for plan in mix], a, 1e-5) for a in orders)
+        assert best <= 16.0
