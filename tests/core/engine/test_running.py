@@ -91,10 +91,10 @@ def test_a_model_that_fails_on_one_request_frees_all() -> None:
     backend = secretive_backend()
     score = backend.score
 
-    def failing(row: tuple[int, ...]) -> torch.Tensor:
-        if len(row) > 120:
+    def failing(prompt: tuple[int, ...], said: tuple[int, ...]) -> torch.Tensor:
+        if len(prompt) + len(said) > 120:
             raise BackendError("No.")
-        return score(row)
+        return score(prompt, said)
 
     backend.score = failing  # type: ignore[method-assign]
     long = private_chat("z" * 100)
@@ -143,9 +143,9 @@ async def test_an_async_batch_does_the_same_and_can_be_cancelled() -> None:
     begun = threading.Event()
     score = backend.score
 
-    def slow(row: tuple[int, ...]) -> torch.Tensor:
+    def slow(prompt: tuple[int, ...], said: tuple[int, ...]) -> torch.Tensor:
         begun.set()
-        return score(row)
+        return score(prompt, said)
 
     backend.score = slow  # type: ignore[method-assign]
     task = asyncio.create_task(engine.abatch([private_chat()] * 3, **{**options, "max_new_tokens": 10_000}))
