@@ -1,7 +1,7 @@
 """Output in a given form: masks from a JSON schema or from tools, functions of public data alone.
 
 Which tokens may follow depends on the schema and on the tokens generated so far, both public, so a
-mask costs no privacy (THEORY section 2).
+mask costs no privacy (docs/theory.md, section 2).
 """
 
 import json

@@ -78,7 +78,7 @@ class ScriptedBackend:
         """
         from transformers import AutoTokenizer
 
-        from dpfusion_core.demo import model_path
+        from dpfusion_core.tiny import model_path
 
         reader: Any = AutoTokenizer.from_pretrained(model_path())
         end = int(reader.eos_token_id)

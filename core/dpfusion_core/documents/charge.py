@@ -27,7 +27,7 @@ class DocumentCharge:
     """What the chunks of a document may cost its units together, and what they have cost.
 
     Every chunk has the same per-token bound. A unit that takes part in a chunk with others loses less
-    by it than if it were alone (THEORY section 3, formula 1), so the loss at the smallest number of units
+    by it than if it were alone (docs/theory.md, section 3, formula 1), so the loss at the smallest number of units
     that any chunk has bounds the loss of every unit, and composition adds up the tokens of all chunks.
 
     Args:

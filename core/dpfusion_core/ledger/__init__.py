@@ -1,6 +1,6 @@
 """The privacy ledger: a budget per unit, and what has been charged to it over many responses.
 
-THEORY section 6. Unit ids are stored as keyed hashes; no text is stored at all.
+docs/theory.md, section 6. Unit ids are stored as keyed hashes; no text is stored at all.
 """
 
 from dpfusion_core.ledger.account import Account, OrderBalance, Reservation

@@ -135,7 +135,7 @@ def check_kind(state: AccountState, accounting: str, neighbours: str, unit: str)
     """Raise if a request cannot be charged to an account because it is of another kind.
 
     A loss under replace neighbours bounds the one under zero-out neighbours; the reverse is false
-    (THEORY section 3).
+    (docs/theory.md, section 3).
     """
     if state.accounting != accounting:
         raise PrivacyParameterError(

@@ -31,7 +31,7 @@ class BudgetPolicy:
     ``delta / K``. The price is small, ``log(K) / (a - 1)`` nats of the budget at order ``a``.
 
     Adaptive accounts are always kept at one order, that of the first request: the Rényi filter of
-    THEORY section 4 works at one.
+    docs/theory.md, section 4 works at one.
 
     Attributes:
         default: Budget of every unit that no collection names; None for no budget.

@@ -234,7 +234,7 @@ def check_active(active: Sequence[bool] | None, num_units: int) -> tuple[bool, .
 
 
 class FixedAccountant:
-    """Fixed accounting: the same bound at every token, charged in full (THEORY section 4).
+    """Fixed accounting: the same bound at every token, charged in full (docs/theory.md, section 4).
 
     What it says is independent of the data, so it may be shown to anyone.
 

@@ -19,7 +19,7 @@ _SAFETY = 1.0 - 1e-12  # of what is left: rounding in formulas (1) and (2) must 
 
 
 class AdaptiveAccountant:
-    """A Rényi filter per unit (THEORY section 4; Feldman and Zrnic 2021, arXiv 2008.11193).
+    """A Rényi filter per unit (docs/theory.md, section 4; Feldman and Zrnic 2021, arXiv 2008.11193).
 
     The budget of a response is fixed before its first token: what ``max_tokens`` tokens would lose at
     most with the given parameters. Before each token a spending rule allows part of what is left;

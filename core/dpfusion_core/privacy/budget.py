@@ -40,7 +40,7 @@ class PrivacyBudget:
 
         .. math:: B(a) = \epsilon - \log(1 - 1/a) + \frac{\log(\delta a)}{a-1}
 
-        (THEORY section 5, formula 4 solved for the loss; Canonne, Kamath and Steinke 2020,
+        (docs/theory.md, section 5, formula 4 solved for the loss; Canonne, Kamath and Steinke 2020,
         arXiv 2004.00010v4, Proposition 12), rounded down by so little that converting it back never
         gives more than ``epsilon``.
 
@@ -58,7 +58,7 @@ class PrivacyBudget:
         return loss - 1e-11 - 1e-13 * (self.epsilon + abs(math.log(self.delta * order)) / (order - 1.0))
 
     def best_order(self) -> float:
-        """Return the order that allows the most divergence: ``argmax B(a)/a`` (THEORY section 5).
+        """Return the order that allows the most divergence: ``argmax B(a)/a`` (docs/theory.md, section 5).
 
         For small losses the divergence of order ``a`` grows like ``a``, hence the quotient.
         """

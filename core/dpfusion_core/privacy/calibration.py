@@ -47,7 +47,7 @@ def calibrate_beta(
         max_tokens: Largest number of tokens of the response.
         num_units: Number of privacy units of the request.
         order: Rényi order of the per-token bound; by default the one that allows the most divergence
-            per order, ``argmax B(a)/a`` (THEORY section 5).
+            per order, ``argmax B(a)/a`` (docs/theory.md, section 5).
         neighbours: The neighbour relation.
         accounting: ``"fixed"`` or ``"adaptive"``.
         is_shared: Whether other responses, perhaps with other numbers of units, share the budget.

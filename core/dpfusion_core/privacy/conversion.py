@@ -29,7 +29,7 @@ def rdp_to_epsilon(loss: float, order: float, delta: float) -> float:
 
     .. math:: \epsilon = r + \log(1 - 1/a) - \frac{\log(\delta a)}{a-1}
 
-    floored at 0 (Canonne, Kamath and Steinke 2020, arXiv 2004.00010v4, Proposition 12; THEORY
+    floored at 0 (Canonne, Kamath and Steinke 2020, arXiv 2004.00010v4, Proposition 12; docs/theory.md,
     section 5, formula 4). It is 0 as well where the loss is so small that the total variation
     distance, at most ``sqrt(1 - e^-r)`` (Bretagnolle and Huber 1979), is below ``delta``.
 

@@ -80,7 +80,7 @@ def _log_moment(log_q: Tensor, log_ratio: Tensor, exponent: float) -> Tensor:
 
     For moments near 1 the logarithm of the sum has no correct digit. There the sum is taken of
     ``q ((p/q)^e - 1 - e (p/q - 1))``, whose terms are all non-negative and whose subtracted part
-    adds up to zero because both distributions are normalised (THEORY section 2, numerics).
+    adds up to zero because both distributions are normalised (docs/theory.md, section 2, numerics).
     """
     scaled = exponent * log_ratio  # [..., vocab]
     log_sum = torch.logsumexp(log_q + scaled, dim=-1)  # [...]

@@ -76,7 +76,7 @@ class MixtureRule:
     Args:
         order: Rényi order ``a > 1``.
         mixing_loss: For replace neighbours, the constant ``c_inf`` in nats: weights are capped at
-            ``1 - e^(-c_inf)`` and ``c_inf`` is added to every divergence that is charged (THEORY
+            ``1 - e^(-c_inf)`` and ``c_inf`` is added to every divergence that is charged (docs/theory.md,
             section 3, formula 3). None for zero-out neighbours.
 
     Raises:

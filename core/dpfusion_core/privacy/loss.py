@@ -20,7 +20,7 @@ def token_loss(divergence: float | Tensor, num_units: int, order: float) -> floa
 
     .. math:: \frac{1}{a-1} \log\left( \frac{N-1}{N} + \frac{1}{N} e^{(a-1) d} \right)
 
-    by joint convexity: only the unit's own contribution differs between neighbours (THEORY section
+    by joint convexity: only the unit's own contribution differs between neighbours (docs/theory.md, section
     3, formula 1). For one unit this is ``d`` itself.
 
     Args:
@@ -62,7 +62,7 @@ def token_bound(loss: float | Tensor, num_units: int, order: float) -> float | T
 
     .. math:: b = \frac{1}{a-1} \log\left( 1 + N (e^{(a-1) c} - 1) \right)
 
-    (THEORY section 3, formula 2).
+    (docs/theory.md, section 3, formula 2).
 
     Args:
         loss: ``c``, budget of one token in nats at ``order``; number or tensor.

@@ -25,9 +25,9 @@ def compute_epsilon_single_group(
     ``theoretical`` is a differential privacy guarantee, ``empirical`` is **not**: it is a function
     of the private data, a diagnostic for the data curator that must not be released.
 
-    ``convention="exact"``: zero-out neighbours, THEORY formulas (1) and (4):
+    ``convention="exact"``: zero-out neighbours, docs/theory.md, formulas (1) and (4):
     ``sum_t d_t`` (or ``T alpha beta``) converted at ``alpha``.
-    ``convention="paper"``, for comparison only (THEORY section 7):
+    ``convention="paper"``, for comparison only (docs/theory.md, section 7):
     ``(4/alpha) sum_t d_t`` (or ``4 beta T``) plus ``log(1/delta)/(alpha-1)``. For ``alpha > 4`` this
     counts less than the loss; it is not sound there.
 
@@ -97,8 +97,8 @@ def compute_dp_epsilon(
     From realised divergences the result is a diagnostic for the data curator and **not** a
     differential privacy guarantee; from constant bounds (``[alpha * beta] * T``) it is one.
 
-    ``convention="exact"``: THEORY formulas (1) and (4), zero-out neighbours.
-    ``convention="paper"``, for comparison only (THEORY section 7):
+    ``convention="exact"``: docs/theory.md, formulas (1) and (4), zero-out neighbours.
+    ``convention="paper"``, for comparison only (docs/theory.md, section 7):
     ``sum_t log((m-1)/m + e^((alpha-1) 4 d_t)/m)/(alpha-1) + log(1/delta)/(alpha-1)``.
 
     Args:

@@ -2,7 +2,7 @@
 
 A rule sees the budget of the response and what is left of it, in nats at the order of the filter,
 and which token it is. Any rule is sound: the accountant never lets a token take more than is left
-(THEORY section 4). Which rule gives the best text is an experiment: `make bench BENCH_ARGS=utility`
+(docs/theory.md, section 4). Which rule gives the best text is an experiment: `make bench BENCH_ARGS=utility`
 prints it. ``growing`` is the default: it gives the most on paraphrases and loses little where every
 token could use more than its share.
 """

@@ -1,4 +1,4 @@
-"""THEORY section 9.1: every response of a toy model is enumerated, and no pair of neighbours diverges by
+"""docs/theory.md, section 9.1: every response of a toy model is enumerated, and no pair of neighbours diverges by
 more than the accountant says."""
 
 import functools
@@ -176,7 +176,7 @@ def test_two_contents_with_the_same_public_view_stay_within_the_report(
 
 
 def test_without_the_cap_replace_neighbours_are_far_apart() -> None:
-    """The example of THEORY section 3: both contents obey the bound 0.02, and D_2 is 0.5."""
+    """The example of docs/theory.md, section 3: both contents obey the bound 0.02, and D_2 is 0.5."""
     parameters = PrivacyParameters(2.0, 0.01, neighbours="replace")
     accountant = FixedAccountant(parameters, 1, 1)
     contents = constant(1.0, 0.0), constant(0.0, 1.0)

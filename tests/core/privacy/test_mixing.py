@@ -1,4 +1,4 @@
-"""The weight of THEORY section 2: never beyond the bound, never lazy, checked in 50 digits."""
+"""The weight of docs/theory.md, section 2: never beyond the bound, never lazy, checked in 50 digits."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""THEORY section 7: the numbers that the paper and its library print, and ours beside them."""
+"""docs/theory.md, section 7: the numbers that the paper and its library print, and ours beside them."""
 
 import math
 from typing import Any

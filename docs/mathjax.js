@@ -1,0 +1,4 @@
+window.MathJax = {
+  tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]], tags: "ams" },
+  options: { ignoreHtmlClass: ".*|", processHtmlClass: "arithmatex" },
+};
