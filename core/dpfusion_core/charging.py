@@ -31,6 +31,7 @@ from dpfusion_core.privacy import (
 from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING, adaptive_loss
 from dpfusion_core.privacy.parameters import check_accounting
 from dpfusion_core.privacy.spending import check_spending
+from dpfusion_core.tagging.naming import check_lasting
 
 log = logging.getLogger("dpfusion")
 
@@ -126,6 +127,8 @@ def make_plan(
     parameters = _parameters(options, units, max_tokens, ledger, accounting)
     if not units:
         return None
+    if ledger is not None:
+        check_lasting(units)
     if parameters is None:
         raise PrivacyParameterError(f"The request has private text but no privacy parameters. {_HOW}")
     responses = None if options.get("epsilon") is None else options.get("responses", 1)

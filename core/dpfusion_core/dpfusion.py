@@ -134,7 +134,7 @@ class DPFusion:
         narrowing = self.tagger
         if not isinstance(narrowing, Narrowing):
             narrowing = Narrowing(narrowing, on_error="raise")
-        self._messages, _ = narrowing(self._messages)
+        self._messages, _ = narrowing(self._messages, self.engine.ledger)
 
     @property
     def private_context(self) -> str:

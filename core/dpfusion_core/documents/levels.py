@@ -65,7 +65,8 @@ class Privatizer:
         self._placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
         self._chunk = _validate.count(chunk, "chunk", minimum=50)
         self._budget = cast(GenerationOptions, {k: v for k, v in options.items() if k in _BUDGET})
-        self._has_ledger = engine is not None and engine.ledger is not None
+        # Other levels spend nothing, whatever ledger the engine has.
+        self._ledger = engine.ledger if engine is not None and level == "dp" else None
         self._rewriter = None
         if level != "redact":
             if engine is None:
@@ -98,7 +99,7 @@ class Privatizer:
             BackendError: If the model fails.
         """
         started = time.perf_counter()
-        if unit is None and self.level == "dp" and self._has_ledger:
+        if unit is None and self._ledger is not None:
             raise PrivacyParameterError(
                 "The ledger keeps an account for each document: name the document (names=)."
             )
@@ -109,7 +110,7 @@ class Privatizer:
             Message("user", part, is_private=True, unit=unit) if part.strip() else Message("user", part)
             for part in parts
         ]
-        narrowed, whole = self._narrowing(messages)
+        narrowed, whole = self._narrowing(messages, self._ledger)
         documents = [message.segments for message in narrowed]
         guarantee, chunk_count = None, 0
         if self._rewriter is None:

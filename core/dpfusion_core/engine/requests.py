@@ -79,7 +79,7 @@ def prepare(
         views = messages
     else:
         if narrowing is not None:
-            messages, whole = narrowing(messages)
+            messages, whole = narrowing(messages, ledger)
             tagging = "whole message" if whole else "phrases"
         views = build_views(messages, backend.tokenizer, placeholder, _tools(options, backend))
     plan = make_plan(options, views.units, max_new_tokens, ledger)

@@ -72,6 +72,14 @@ class LedgerBase:
 
         return f"PrivacyLedger({describe(self._url)!r})"
 
+    def entity_key(self) -> bytes:
+        """Return the secret from which ids of entities are made: the same as long as the ledger's key is.
+
+        Raises:
+            LedgerError: If the ledger cannot be opened.
+        """
+        return self._store.keyring.entities
+
     @property
     def _store(self) -> "Store":
         if self._is_closed:

@@ -18,10 +18,15 @@ class Keyring:
 
     Args:
         secret: The secret they are derived from.
+
+    Attributes:
+        fingerprint: Tells keys apart without telling them.
+        entities: From which a tagger's ids of entities are made.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._units = hmac.digest(secret, b"dpfusion ledger: units", "sha256")
+        self.entities = hmac.digest(secret, b"dpfusion ledger: entities", "sha256")
         self._log = hmac.digest(secret, b"dpfusion ledger: log", "sha256")
         self.fingerprint = hmac.digest(secret, b"dpfusion ledger: fingerprint", "sha256").hex()[:32]
 

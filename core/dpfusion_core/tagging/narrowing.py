@@ -1,20 +1,22 @@
 """From private messages to private phrases: what a tagger finds stays private, the rest becomes public."""
 
+import contextvars
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
-from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
-from dpfusion_core.tagging.occurrences import find_phrases, same_phrase, tag_everywhere
+from dpfusion_core.messages import Message, Segment
+from dpfusion_core.tagging.folding import FoldedText
+from dpfusion_core.tagging.naming import KeySource, Naming, UnitsOf, as_key, entity_names
+from dpfusion_core.tagging.occurrences import PhraseIndex, tag_everywhere
 from dpfusion_core.tagging.spans import Span, Tagger, merge_spans
 from dpfusion_core.tagging.windows import check_readable
 
-UnitsOf = Literal["message", "label", "entity"] | Callable[[Span, str], str]
-"""Which privacy unit a tagged phrase belongs to: its message's, one for each label, one for each entity,
-or what a function of the span and its text says."""
+TIMEOUT = 300.0
+"""Seconds that a tagger may take for a text unless the caller says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,18 @@ class Narrowing:
         tagger: Finds the phrases.
         units: ``"message"``: a phrase belongs to its message's unit. ``"label"``: to a unit of its
             label, as the DP-Fusion paper groups them. ``"entity"``: to a unit of its own, the same
-            for the same phrase. A function gets the span and its text and names the unit; the name
-            is public.
+            for the same phrase under the same label, whenever it comes; case and Unicode form make no
+            difference. A function gets the span and its text and names the unit; the name is public.
         numbered: Whether labels are numbered by entity: ``PERSON_1``, ``PERSON_2``.
         on_error: What to do if the tagger fails: ``"private"`` leaves the text private as a whole,
             ``"raise"`` raises.
         trust_empty: Whether a text in which the tagger finds nothing is public. By default it stays
             private as a whole.
-        timeout: Seconds after which a tagger counts as failed; None waits for ever.
+        timeout: Seconds for each text after which a tagger counts as failed; None waits for ever. A
+            tagger cannot be interrupted: it goes on in a thread that nobody waits for.
+        key: Secret of at least 16 bytes from which the ids of entities are made. By default the key of
+            the ledger that is charged; without a ledger one of this process, and then the ids are
+            refused by every ledger, for they would change with the next start.
 
     Raises:
         PrivacyParameterError: If a value is none of the choices.
@@ -54,7 +60,8 @@ class Narrowing:
     numbered: bool = False
     on_error: Literal["private", "raise"] = "private"
     trust_empty: bool = False
-    timeout: float | None = None
+    timeout: float | None = TIMEOUT
+    key: str | bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not (self.units in ("message", "label", "entity") or callable(self.units)):
@@ -65,12 +72,20 @@ class Narrowing:
             raise PrivacyParameterError(f"Expected on_error 'private' or 'raise', got {self.on_error!r}.")
         if self.timeout is not None:
             _validate.positive(self.timeout, "timeout")
+        if self.key is not None:
+            if self.units != "entity":
+                raise PrivacyParameterError("key is for units='entity': leave it out, or say so.")
+            as_key(self.key)
 
-    def __call__(self, messages: Sequence[Message]) -> tuple[list[Message], int]:
+    def __call__(
+        self, messages: Sequence[Message], ledger: KeySource | None = None
+    ) -> tuple[list[Message], int]:
         """Narrow a conversation.
 
         Args:
             messages: The conversation.
+            ledger: The ledger that will be charged for it, if any: the ids of entities come from its key
+                unless there is an own one.
 
         Returns:
             The conversation with only the found phrases private, and the number of private texts
@@ -78,10 +93,14 @@ class Narrowing:
 
         Raises:
             TaggerError: If the tagger fails and ``on_error`` is ``"raise"``.
+            PrivacyParameterError: If the ledger has no key for entities; before the tagger is asked.
+            LedgerError: If the ledger cannot be opened; before the tagger is asked.
         """
+        is_named = self.units == "entity" and any(m.units for m in messages)
+        entities = entity_names(self.key, ledger) if is_named else None
         texts = [s.text for m in messages for s in m.segments if s.is_private]
         found = iter(self._find(texts))
-        naming = _Naming(self.units, self.numbered)
+        naming = Naming(self.units, self.numbered, entities)
         narrowed, whole = [], 0
         for message in messages:
             segments: list[Segment] = []
@@ -107,19 +126,19 @@ class Narrowing:
             else:
                 found.append(spans if spans or self.trust_empty else None)
         # What is private in one text is private in the others.
-        phrases = {
-            text[span.start : span.end]: span.label
-            for text, spans in zip(texts, found, strict=True)
-            for span in spans or ()
-        }
         if len(texts) == 1:
             return found
+        index = PhraseIndex(
+            (text[span.start : span.end], span.label, span.score)
+            for text, spans in zip(texts, found, strict=True)
+            for span in spans or ()
+        )
         return [
-            spans if spans is None else merge_spans([*spans, *find_phrases(text, phrases.items())], len(text))
+            spans if spans is None else merge_spans([*spans, *index.find(FoldedText(text))], len(text))
             for text, spans in zip(texts, found, strict=True)
         ]
 
-    def _cut(self, segment: Segment, spans: list[Span] | None, naming: "_Naming") -> list[Segment]:
+    def _cut(self, segment: Segment, spans: list[Span] | None, naming: Naming) -> list[Segment]:
         if spans is None:
             return [segment]
         try:
@@ -163,8 +182,11 @@ def _answer(tagger: Tagger, text: str, timeout: float | None) -> list[Any]:
         except BaseException as raised:  # noqa: BLE001  raised again below, in the thread that waits
             error.append(raised)
 
+    # The caller's context goes with it: hosts keep their callbacks and settings there.
     # A daemon: a tagger cannot be interrupted, and one that never returns must not keep the process alive.
-    thread = threading.Thread(target=ask, name="dpfusion-tagger", daemon=True)
+    thread = threading.Thread(
+        target=contextvars.copy_context().run, args=(ask,), name="dpfusion-tagger", daemon=True
+    )
     thread.start()
     thread.join(timeout)
     if error:
@@ -172,45 +194,3 @@ def _answer(tagger: Tagger, text: str, timeout: float | None) -> list[Any]:
     if not answer:
         raise TaggerError(f"The tagger {type(tagger).__name__} did not answer within {timeout:g} s.")
     return answer[0]
-
-
-@dataclass
-class _Naming:
-    """Names labels and units; entities are numbered in the order of their first appearance."""
-
-    units: UnitsOf
-    numbered: bool
-    _numbers: dict[tuple[str, str], int] = field(default_factory=dict, repr=False)
-    _counts: dict[str, int] = field(default_factory=dict, repr=False)
-
-    def cut(self, segment: Segment, spans: Sequence[Span]) -> list[Segment]:
-        parts, position = [], 0
-        for span in spans:
-            text = segment.text[span.start : span.end]
-            entity = self._entity(span.label, text)
-            label = entity if self.numbered else span.label
-            parts.append(Segment(segment.text[position : span.start]))
-            parts.append(Segment(text, is_private=True, unit=self._unit(segment, span, entity), label=label))
-            position = span.end
-        parts.append(Segment(segment.text[position:]))
-        return [part for part in parts if part.text]
-
-    def _entity(self, label: str, text: str) -> str:
-        entity = label, same_phrase(text)
-        if entity not in self._numbers:
-            self._counts[label] = self._counts.get(label, 0) + 1
-            self._numbers[entity] = self._counts[label]
-        return f"{label}_{self._numbers[entity]}"
-
-    def _unit(self, segment: Segment, span: Span, entity: str) -> str | None:
-        if self.units == "message":
-            return segment.unit
-        if callable(self.units):
-            with errors_as(TaggerError, "The function that names units gave {error}."):
-                name = self.units(span, segment.text[span.start : span.end])
-            if isinstance(name, str) and name:
-                return name
-            raise TaggerError("The function that names units gave no name.")
-        name = span.label if self.units == "label" else entity
-        # Entities of a named unit stay apart from those of others: a ledger keeps accounts by name.
-        return name if segment.unit in (None, DEFAULT_UNIT) else f"{segment.unit}/{name}"

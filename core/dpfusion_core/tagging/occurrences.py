@@ -1,113 +1,87 @@
 """Every place where a phrase stands in a text, in whatever Unicode normal form.
 
-Texts are compared after compatibility decomposition (NFKD), with any run of white space equal to any
-other; what is returned are offsets of the text as given. A text is cut into atoms: a word, a run of
-white space, or any other single character, each with its combining marks. A phrase stands where its
-atoms stand, so a phrase that is a word matches whole words only. In scripts that are written without
-spaces every character is an atom.
+A phrase stands where its atoms stand (:mod:`dpfusion_core.tagging.folding`), so a phrase that is a word
+matches whole words only; what is returned are offsets of the text as given. All phrases are looked up
+in one pass over the text, by the automaton of Aho and Corasick over atoms ("Efficient string matching",
+1975): the time is proportional to the text and the phrases together, however often they stand there.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from dpfusion_core.tagging.spans import Span, merge_spans
-
-_SPACELESS = (
-    (0x0E00, 0x0FFF),  # Thai, Lao, Tibetan
-    (0x1000, 0x109F),  # Myanmar
-    (0x1100, 0x11FF),  # Hangul, decomposed: words take their particles without a space
-    (0x1780, 0x17FF),  # Khmer
-    (0x3040, 0x30FF),  # Hiragana, Katakana
-    (0x3130, 0x318F),  # Hangul
-    (0x3400, 0x9FFF),  # Chinese characters
-    (0xA960, 0xA97F),  # Hangul
-    (0xAC00, 0xD7FF),  # Hangul
-    (0xF900, 0xFAFF),  # Chinese characters
-    (0x20000, 0x3FFFF),  # Chinese characters
-)
-_JOINED = "\u200c\u200d" + "".join(map(chr, range(0x1F3FB, 0x1F400)))  # joiners and skin tones
-_ATOM = re.compile(r"(?:wm*)+|s+|.m*")
+from dpfusion_core.tagging.folding import FoldedText, atoms_of
+from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span, merge_spans
 
 
-class _Classes(dict[str, str]):
-    """The class of a character: of a word, white space, a mark on the character before, or other."""
-
-    def __missing__(self, character: str) -> str:
-        code = ord(character)
-        if character.isspace():
-            kind = "s"
-        elif character in _JOINED or unicodedata.category(character).startswith("M"):
-            kind = "m"
-        elif any(first <= code <= last for first, last in _SPACELESS):
-            kind = "o"
-        else:
-            kind = "w" if character.isalnum() or character == "_" else "o"
-        self[character] = kind
-        return kind
-
-
-_CLASSES = _Classes()
-
-
-class TextIndex:
-    """A text in which phrases can be looked up quickly.
+class PhraseIndex:
+    """Phrases that can be looked up in any number of texts, all at once.
 
     Args:
-        text: The text.
+        phrases: Phrases with their labels and scores; blank ones count for nothing.
 
     Example:
-        >>> list(TextIndex("Ann, Anna and Ann").find("Ann"))
-        [(0, 3), (14, 17)]
+        >>> index = PhraseIndex([("Ann", "PERSON", 1.0), ("Ann Lee", "PERSON", 1.0)])
+        >>> index.find(FoldedText("Ann Lee, Anna and Ann"))
+        [Span(start=0, end=7, label='PERSON', score=1.0), Span(start=18, end=21, label='PERSON', score=1.0)]
     """
 
-    def __init__(self, text: str) -> None:
-        folded, self._starts, self._ends = _fold(text)
-        self._atoms = list(_atoms(folded))
-        self._keys = [key for key, _, _ in self._atoms]
-        self._places: dict[str, list[int]] = {}
-        for place, key in enumerate(self._keys):
-            self._places.setdefault(key, []).append(place)
+    def __init__(self, phrases: Iterable[tuple[str, str, float]]) -> None:
+        # Nodes by number; 0 is the root. What ends at a node: its length in atoms, label and score.
+        self._next: list[dict[str, int]] = [{}]
+        self._ends: list[tuple[int, str, float] | None] = [None]
+        for phrase, label, score in phrases:
+            keys = atoms_of(phrase)
+            if keys:
+                self._add(keys, label, score)
+        self._fall = self._link()
 
-    def find(self, phrase: str) -> Iterator[tuple[int, int]]:
-        """Yield start and end of every occurrence, those that overlap included."""
-        keys = [key for key, _, _ in _atoms(_fold(phrase.strip())[0])]
-        if not keys:
-            return
-        rarest = min(range(len(keys)), key=lambda i: len(self._places.get(keys[i], ())))
-        for place in self._places.get(keys[rarest], ()):
-            first = place - rarest
-            if first >= 0 and self._keys[first : first + len(keys)] == keys:
-                yield self._offsets(first, first + len(keys) - 1)
+    def find(self, text: FoldedText) -> list[Span]:
+        """Return the spans of every occurrence, merged where they overlap, sorted."""
+        return merge_spans(self._longest(text), text.length) if len(self._next) > 1 else []
 
-    def _offsets(self, first: int, last: int) -> tuple[int, int]:
-        start, end = self._atoms[first][1], self._atoms[last][2]
-        if self._starts is None or self._ends is None:
-            return start, end
-        return self._starts[start], self._ends[end - 1]
+    def _longest(self, text: FoldedText) -> Iterator[Span]:
+        """Yield the longest of the occurrences that end at each atom: it covers the others."""
+        follow, fall, ends, node = self._next, self._fall, self._ends, 0
+        for place, key in enumerate(text.keys):
+            while node and key not in follow[node]:
+                node = fall[node]
+            node = follow[node].get(key, 0)
+            end = ends[node]
+            if end is not None:
+                length, label, score = end
+                yield Span(*text.offsets(place - length + 1, place), label, score)
 
+    def _add(self, keys: tuple[str, ...], label: str, score: float) -> None:
+        node = 0
+        for key in keys:
+            if key not in self._next[node]:
+                self._next[node][key] = len(self._next)
+                self._next.append({})
+                self._ends.append(None)
+            node = self._next[node][key]
+        known = self._ends[node]
+        if known is not None:
+            label, score = _first_label(*sorted((known[1], label))), min(known[2], score)
+        self._ends[node] = len(keys), label, score
 
-def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a range of a text that does not part a character from its combining marks."""
-    while start > 0 and _CLASSES[text[start]] == "m":
-        start -= 1
-    while end < len(text) and _CLASSES[text[end]] == "m":
-        end += 1
-    return start, end
-
-
-def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a range of a text that does not part a word, nor a character from its combining marks.
-
-    Example:
-        >>> whole_words("Mr Johnson left", 5, 8)
-        (3, 10)
-    """
-    while start > 0 and _CLASSES[text[start]] in "wm" and _CLASSES[text[start - 1]] in "wm":
-        start -= 1
-    while end < len(text) and _CLASSES[text[end]] in "wm" and _CLASSES[text[end - 1]] in "wm":
-        end += 1
-    return whole_characters(text, start, end)
+    def _link(self) -> list[int]:
+        """Return where each node falls back to, and let nodes know what else ends at them."""
+        fall = [0] * len(self._next)
+        queue = list(self._next[0].values())
+        for node in queue:  # breadth first: it grows while it is read
+            for key, child in self._next[node].items():
+                back = fall[node]
+                while back and key not in self._next[back]:
+                    back = fall[back]
+                fall[child] = self._next[back].get(key, 0)
+                queue.append(child)
+            longest, shorter = self._ends[node], self._ends[fall[node]]
+            if longest is None:
+                self._ends[node] = shorter
+            elif shorter is not None:
+                label = _first_label(longest[1], shorter[1])
+                self._ends[node] = longest[0], label, min(longest[2], shorter[2])
+        return fall
 
 
 def tag_everywhere(text: str, spans: Iterable[Span]) -> list[Span]:
@@ -131,10 +105,10 @@ def tag_everywhere(text: str, spans: Iterable[Span]) -> list[Span]:
     merge_spans(found, len(text))  # refuses what does not fit
     if not found:
         return []
-    index = TextIndex(text)
+    folded = FoldedText(text)
     phrases = {text[span.start : span.end]: span for span in reversed(found)}  # the first one's label
-    others = _occurrences(index, text, ((phrase, each.label, each.score) for phrase, each in phrases.items()))
-    whole = (Span(*whole_characters(text, each.start, each.end), each.label, each.score) for each in found)
+    others = PhraseIndex((phrase, each.label, each.score) for phrase, each in phrases.items()).find(folded)
+    whole = (Span(*folded.characters(each.start, each.end), each.label, each.score) for each in found)
     return merge_spans([*whole, *others], len(text))
 
 
@@ -149,53 +123,18 @@ def find_phrases(text: str, phrases: Iterable[tuple[str, str]]) -> list[Span]:
         >>> find_phrases("Cafe\u0301 Nord", [("Caf\u00e9", "ORG")])
         [Span(start=0, end=5, label='ORG', score=1.0)]
     """
-    index = TextIndex(text)
-    found = _occurrences(index, text, ((phrase, label, 1.0) for phrase, label in phrases))
-    return merge_spans(found, len(text))
+    return PhraseIndex((phrase, label, 1.0) for phrase, label in phrases).find(FoldedText(text))
 
 
 def same_phrase(phrase: str) -> str:
-    """Return a form that is the same for all spellings of a phrase that are matched with each other."""
-    return "".join(key for key, _, _ in _atoms(_fold(phrase.strip())[0]))
+    r"""Return a form that is the same for all spellings of a phrase, those in other case included.
+
+    Example:
+        >>> same_phrase("Zo\u00eb  Li") == same_phrase("ZOE\u0308\nLI")
+        True
+    """
+    return unicodedata.normalize("NFKD", "".join(atoms_of(phrase)).casefold())
 
 
-def _occurrences(index: TextIndex, text: str, phrases: Iterable[tuple[str, str, float]]) -> list[Span]:
-    return [
-        Span(*whole_characters(text, start, end), label, score)
-        for phrase, label, score in phrases
-        for start, end in index.find(phrase)
-    ]
-
-
-def _atoms(folded: str) -> Iterator[tuple[str, int, int]]:
-    """Yield the atoms of a folded text: what they are compared by, start and end."""
-    classes = "".join(map(_CLASSES.__getitem__, folded))
-    for match in _ATOM.finditer(classes):
-        start, end = match.span()
-        yield " " if classes[start] == "s" else folded[start:end], start, end
-
-
-def _fold(text: str) -> tuple[str, list[int] | None, list[int] | None]:
-    """Decompose a text; with each character's start and end in the text, unless nothing has changed."""
-    if unicodedata.is_normalized("NFKD", text):
-        return text, None, None
-    parts: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    begin = 0
-    for place in range(1, len(text) + 1):
-        # Marks are put into a fixed order: a character is decomposed together with those that follow it.
-        if place < len(text) and _is_mark(text[place]):
-            continue
-        part = unicodedata.normalize("NFKD", text[begin:place])
-        parts.append(part)
-        starts += [begin] * len(part)
-        ends += [place] * len(part)
-        begin = place
-    return "".join(parts), starts, ends
-
-
-def _is_mark(character: str) -> bool:
-    if character.isascii():
-        return False
-    return unicodedata.combining(unicodedata.normalize("NFKD", character)[0]) != 0
+def _first_label(label: str, other: str) -> str:
+    return other if label == DEFAULT_LABEL else label

@@ -1,16 +1,21 @@
 """Microsoft Presidio's recognisers as a tagger: patterns and check digits, without a model to download."""
 
-import inspect
+import logging
 import re
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError, errors_as
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
 from dpfusion_core.tagging.compose import SpanCache
-from dpfusion_core.tagging.occurrences import tag_everywhere, whole_words
+from dpfusion_core.tagging.folding import Boundaries
+from dpfusion_core.tagging.occurrences import tag_everywhere
+from dpfusion_core.tagging.recognizers import named_entities, predefined, stretches
 from dpfusion_core.tagging.spans import Span
 from dpfusion_core.tagging.windows import check_readable, windows
 
@@ -20,29 +25,9 @@ if TYPE_CHECKING:  # the extra loads when a PresidioTagger is made
 
 _OVERLAP = 300
 _PROSE = re.compile(r"\A\w*[a-z]\.[A-Z][a-z]")  # "so.Then": a missing space, not the domain so.th
-# Where slow recognisers can find something at all: they read these stretches alone.
-_STRETCHES = {
-    "EmailRecognizer": re.compile(r"(?<!\S)\S*@\S*"),
-    "InPanRecognizer": re.compile(r"(?<!\S)\S*\d{4}\S*"),
-    "UrlRecognizer": re.compile(r"(?<!\S)\S*[.:]\w\S*"),
-    "PhoneRecognizer": re.compile(
-        r"(?:\S{1,20}\s){0,2}\S{0,20}\d(?:\D{0,3}\d){6,}\S{0,20}(?:\s\S{1,20}){0,2}"
-    ),
-}
 _WORD = re.compile(r"\w+")
 # As Presidio's own enhancer: a word of the recogniser's context among the words before a match.
 _CONTEXT_WORDS, _CONTEXT_BONUS, _CONTEXT_SCORE = 6, 0.35, 0.4
-_MONTHS = (
-    "(?-i:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
-    r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\.?"
-)
-_DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
-_YEAR = r"(?:1[89]|20|21)\d\d"
-_WRITTEN_DATES = (  # Presidio knows dates in digits alone
-    rf"\b{_DAY}(?:\s+of)?\s+{_MONTHS}(?:,?\s+{_YEAR})?\b",
-    rf"\b{_MONTHS}\s+{_DAY}\b(?:,?\s+{_YEAR}\b)?",
-    rf"\b{_MONTHS},?\s+{_YEAR}\b",
-)
 
 
 class PresidioTagger:
@@ -59,7 +44,8 @@ class PresidioTagger:
         entities: What to tag, by Presidio's names (``"EMAIL_ADDRESS"``); by default everything.
         threshold: Smallest score that counts. At 0.4, Presidio's number for a plain phone number, numbers
             without a form of their own, like passports, need a word like "passport" before them.
-        recognizers: Your own ``EntityRecognizer`` objects.
+        recognizers: Your own ``EntityRecognizer`` objects. One that gives up a search must raise: what it
+            passes over counts as public.
         nlp_engine: Presidio's ``SpacyNlpEngine`` or ``TransformersNlpEngine`` with a model of yours, for
             names, places and organisations.
         window: Largest number of characters that recognisers see at a time.
@@ -90,11 +76,11 @@ class PresidioTagger:
         self._threshold = _validate.unit_interval(threshold, "threshold")
         self._window = _validate.count(window, "window", minimum=4 * _OVERLAP)
         self._language = language
-        known = [*_predefined(language, countries), *recognizers]
+        known = [*predefined(language, countries, _is_not_ours), *recognizers]
         if nlp_engine is not None:
             if not nlp_engine.is_loaded():
                 nlp_engine.load()
-            known += _named_entities(nlp_engine, language)
+            known += named_entities(nlp_engine, language)
         self._nlp_engine = nlp_engine
         wanted = None if entities is None else set(entities)
         self._recognizers = [
@@ -127,56 +113,87 @@ class PresidioTagger:
         """Return the spans of personal data in ``text``.
 
         Raises:
-            TaggerError: If the text is not readable, or a recogniser fails.
+            TaggerError: If the text is not readable, or a recogniser fails or times out.
         """
         check_readable(text)
         known = self._cache.get("", text)
         if known is None:
+            limit = _time_out(self._recognizers)
             found = (
                 Span(start + each.start, start + each.end, each.label, each.score)
                 for start, end in windows(text, self._window, _OVERLAP)
-                for each in self._analyse(text[start:end])
+                for each in self._analyse(text[start:end], limit)
             )
             known = tag_everywhere(text, found)
             self._cache.put("", text, known)
         return known
 
-    def _analyse(self, piece: str) -> Iterator[Span]:
-        artifacts = None
-        with errors_as(TaggerError, "A recogniser of Presidio failed ({error})."):
-            if self._nlp_engine is not None:
-                artifacts = self._nlp_engine.process_text(piece, self._language)
-            results = [
-                (recognizer, result)
-                for recognizer in self._recognizers
-                for result in _results(recognizer, piece, artifacts)
-            ]
-        for recognizer, (start, result) in results:
+    def _analyse(self, piece: str, limit: float) -> Iterator[Span]:
+        quiet = _is_at_work.set(True)
+        try:
+            # Presidio's errors quote words of the text.
+            with errors_as(TaggerError, "A recogniser of Presidio failed ({error})."):
+                results = self._results(piece, limit)
+        finally:
+            _is_at_work.reset(quiet)
+        boundaries = Boundaries(piece)
+        for recognizer, start, result in results:
             span = Span(start + result.start, start + result.end, result.entity_type, float(result.score))
             span = _with_context(piece, span, recognizer.context or ())
             is_prose = span.label == "URL" and _PROSE.search(piece[span.start : span.end])
             if span.score >= self._threshold and self._is_wanted(span.label) and not is_prose:
                 # Presidio's URLs end where a short top-level domain does, inside of a longer one.
-                yield replace(span, end=whole_words(piece, span.start, span.end)[1])
+                yield replace(span, end=boundaries.words(span.start, span.end)[1])
+
+    def _results(self, piece: str, limit: float) -> list[tuple[Any, int, Any]]:
+        """Return what the recognisers find, each with the offset that it counts from."""
+        artifacts = None
+        if self._nlp_engine is not None:
+            artifacts = self._nlp_engine.process_text(piece, self._language)
+        found = []
+        for recognizer in self._recognizers:
+            for start, stretch in stretches(recognizer, piece):
+                found += [(recognizer, start, each) for each in _ask(recognizer, stretch, artifacts, limit)]
+        return found
 
     def _is_wanted(self, entity: str) -> bool:
         return self._entities is None or entity in self._entities
 
 
-def _results(recognizer: Any, piece: str, artifacts: Any) -> Iterator[tuple[int, Any]]:
-    """Yield what a recogniser finds, with the offset that its results count from."""
-    entities = list(recognizer.supported_entities)
-    pattern = _STRETCHES.get(recognizer.name) if _is_presidios(recognizer) else None
-    if pattern is None:
-        yield from ((0, result) for result in recognizer.analyze(piece, entities, artifacts) or ())
-        return
-    for stretch in pattern.finditer(piece):
-        for result in recognizer.analyze(stretch.group(), entities, artifacts) or ():
-            yield stretch.start(), result
+def _ask(recognizer: Any, text: str, artifacts: Any, limit: float) -> list[Any]:
+    """Return what a recogniser finds; fail if a pattern may have been given up.
+
+    When a pattern times out, Presidio logs it and goes on as if it had found nothing, in several places.
+    The ``regex`` package counts the time of the whole process; a later version may count another. So
+    whatever took as long as a time-out, on either clock, counts as one.
+    """
+    started = time.process_time(), time.monotonic()
+    found = list(recognizer.analyze(text, list(recognizer.supported_entities), artifacts) or ())
+    if max(time.process_time() - started[0], time.monotonic() - started[1]) >= limit:
+        raise TaggerError(
+            "A recogniser of Presidio took as long as its time-out for patterns, so it may have given one up. "
+            "Give texts in shorter pieces, or raise REGEX_TIMEOUT_SECONDS in the environment."
+        )
+    return found
 
 
-def _is_presidios(recognizer: Any) -> bool:
-    return type(recognizer).__module__.startswith("presidio_analyzer.")
+def _time_out(recognizers: Iterable[Any]) -> float:
+    """Return the shortest time after which a pattern may be given up, in seconds, with some slack.
+
+    Modules of Presidio, and of recognisers that are made after its pattern, have a constant each.
+    """
+    names = {kind.__module__ for each in recognizers for kind in type(each).__mro__}
+    names |= {name for name in list(sys.modules) if name.startswith("presidio_analyzer")}
+    limits = [getattr(sys.modules.get(name), "REGEX_TIMEOUT_SECONDS", None) for name in names]
+    return 0.95 * min((each for each in limits if isinstance(each, int | float)), default=60.0)
+
+
+_is_at_work: ContextVar[bool] = ContextVar("_is_at_work", default=False)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Keep Presidio's log lines out while it reads for us: some quote the text."""
+    return not _is_at_work.get()
 
 
 def _with_context(text: str, span: Span, context: Iterable[str]) -> Span:
@@ -194,45 +211,3 @@ def _with_context(text: str, span: Span, context: Iterable[str]) -> Span:
 def _is_form_of(stem: str, word: str) -> bool:
     """Tell whether a word is a stem with an ending; a short stem must be the word."""
     return word == stem or (len(stem) > 3 and word.startswith(stem))
-
-
-def _predefined(language: str, countries: Iterable[str] | None) -> list[Any]:
-    """Return Presidio's recognisers that need neither a model nor a service."""
-    needed = "PresidioTagger needs an extra: pip install 'dpfusion[presidio]'"
-    with errors_as(UnsupportedError, needed, only=ImportError):
-        from presidio_analyzer import Pattern, PatternRecognizer, predefined_recognizers
-    presidio = predefined_recognizers
-    wanted = None if countries is None else {country.lower() for country in countries}
-    made: list[Any] = []
-    for name in presidio.__all__:
-        kind: Any = getattr(presidio, name)
-        if not (inspect.isclass(kind) and issubclass(kind, PatternRecognizer | presidio.PhoneRecognizer)):
-            continue
-        default = inspect.signature(kind).parameters["supported_language"].default
-        country = getattr(kind, "COUNTRY_CODE", None)
-        if country is None or (default == language and (wanted is None or country in wanted)):
-            made.append(cast(Any, kind)(supported_language=language))
-    # Presidio's own asks the network for the list of top-level domains, and drops the addresses of
-    # domains that are not in it, as in an intranet.
-    made = [each for each in made if not isinstance(each, presidio.EmailRecognizer)]
-    made.append(
-        PatternRecognizer(
-            "EMAIL_ADDRESS",
-            name="EmailRecognizer",
-            patterns=presidio.EmailRecognizer.PATTERNS,
-            context=presidio.EmailRecognizer.CONTEXT,
-            supported_language=language,
-        )
-    )
-    if language == "en":
-        patterns = [Pattern("written date", pattern, 0.6) for pattern in _WRITTEN_DATES]
-        made.append(PatternRecognizer("DATE_TIME", name="WrittenDateRecognizer", patterns=patterns))
-    return made
-
-
-def _named_entities(nlp_engine: Any, language: str) -> list[Any]:
-    """Return the recogniser that reads what a model has found."""
-    from presidio_analyzer import RecognizerRegistry
-
-    kind = RecognizerRegistry.get_nlp_recognizer(nlp_engine)
-    return [kind(supported_language=language, supported_entities=nlp_engine.get_supported_entities())]

@@ -10,7 +10,8 @@ import torch
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError
 from dpfusion_core.tagging.compose import SpanCache
-from dpfusion_core.tagging.occurrences import tag_everywhere, whole_words
+from dpfusion_core.tagging.folding import Boundaries
+from dpfusion_core.tagging.occurrences import tag_everywhere
 from dpfusion_core.tagging.spans import Span
 from dpfusion_core.tagging.windows import check_readable
 
@@ -187,12 +188,13 @@ class _Token:
 def _spans(text: str, tokens: Iterable[_Token]) -> list[Span]:
     """Join the tokens of an entity, and widen what results to whole words."""
     spans: list[Span] = []
+    boundaries = Boundaries(text)
     previous: _Token | None = None
     for token in tokens:
         start, end = _strip(text, token.start, token.end)
         if start == end:
             continue
-        start, end = whole_words(text, start, end)
+        start, end = boundaries.words(start, end)
         last = spans[-1] if spans else None
         if last and previous and (start < last.end or _continues(previous, token, text[last.end : start])):
             spans[-1] = Span(last.start, max(last.end, end), last.label, min(last.score, token.score))

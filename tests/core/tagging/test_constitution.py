@@ -14,7 +14,7 @@ from dpfusion_core import FusionEngine, Message, Span, TaggerError
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.tagging import ConstitutionTagger, Narrowing, find_spans
 from dpfusion_core.tagging.constitution import CONSTITUTIONS, read_constitution
-from dpfusion_core.tagging.occurrences import TextIndex
+from dpfusion_core.tagging.occurrences import find_phrases
 from dpfusion_core.tiny import model_path
 from tiny_recipe.evaluate import Generator
 from tiny_recipe.held_out import held_out_records
@@ -182,8 +182,8 @@ class Batched:
 
 def covered(text: str, spans: Sequence[Span], value: str) -> bool:
     """Whether a value is tagged wherever it stands."""
-    places = list(TextIndex(text).find(value))
-    return bool(places) and all(any(s.start <= a and b <= s.end for s in spans) for a, b in places)
+    places = find_phrases(text, [(value, "X")])
+    return bool(places) and all(any(s.start <= p.start and p.end <= s.end for s in spans) for p in places)
 
 
 def tag_all(tagger: ConstitutionTagger, texts: Sequence[str]) -> list[list[Span]]:

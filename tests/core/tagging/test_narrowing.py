@@ -80,7 +80,6 @@ def test_public_messages_and_segments_are_left_alone() -> None:
 
 @pytest.mark.parametrize("of, expected", [
     ("message", ["private"] * 4), ("label", ["person", "person", "person", "time"]),
-    ("entity", ["person_1", "person_2", "person_1", "time_1"]),
     (lambda span, text: f"{span.label}:{len(text)}", ["person:3", "person:3", "person:3", "time:4"]),
 ])  # fmt: skip
 def test_units(of: Any, expected: list[str]) -> None:
@@ -90,7 +89,6 @@ def test_units(of: Any, expected: list[str]) -> None:
 def test_units_of_named_documents_stay_apart() -> None:
     messages = [*private("Ann", unit="doc-1"), *private("Ann", unit="doc-2")]
     assert units(Narrowing(People(), units="label"), messages) == ["doc-1/person", "doc-2/person"]
-    assert units(Narrowing(People(), units="entity"), messages) == ["doc-1/person_1", "doc-2/person_1"]
     assert units(Narrowing(People()), messages) == ["doc-1", "doc-2"]
 
 
@@ -204,11 +202,10 @@ def test_a_text_in_which_nothing_is_found_stays_private_even_if_others_name_its_
     assert (messages[1].segments[0].text, whole) == ("So said Ann.", 1)
 
 
-def test_spellings_of_a_name_are_one_entity() -> None:
-    messages, _ = Narrowing(PhraseTagger(["Zo\u00eb"], label="PERSON"), units="entity")(
-        private("Zo\u00eb, Zoe\u0308")
-    )
-    assert [s.unit for s in messages[0].segments if s.is_private] == ["person_1", "person_1"]
+def test_spellings_of_a_name_have_one_number() -> None:
+    tagger = PhraseTagger(["Zo\u00eb", "ZO\u00cb"], label="PERSON")
+    messages, _ = Narrowing(tagger, numbered=True)(private("Zo\u00eb, Zoe\u0308, ZO\u00cb"))
+    assert [s.label for s in messages[0].segments if s.is_private] == ["PERSON_1"] * 3
 
 
 def test_a_tagger_that_never_returns_does_not_keep_the_process_alive() -> None:

@@ -191,3 +191,109 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(UnsupportedError, match=r"pip install 'dpfusion\[presidio\]'"):
         PresidioTagger()
+
+
+CATASTROPHE = "a" * 40 + "!"
+
+
+def catastrophic(**fields: Any) -> Any:
+    """A recogniser whose second pattern backtracks without end on such a text."""
+    from presidio_analyzer import Pattern, PatternRecognizer
+
+    patterns = [Pattern("quick", r"\bq\b", 0.5), Pattern("endless", r"(?:a|aa)+$", 0.9)]
+    return PatternRecognizer("ENDLESS", patterns=patterns, **fields)
+
+
+def with_own_analysis() -> Any:
+    from presidio_analyzer import Pattern, PatternRecognizer
+
+    class Own(PatternRecognizer):  # type: ignore[misc]
+        def analyze(
+            self, text: str, entities: Any, nlp_artifacts: Any = None, regex_flags: Any = None
+        ) -> Any:
+            return [each for each in super().analyze(text, entities, nlp_artifacts, regex_flags) if each]
+
+    return Own("ENDLESS", patterns=[Pattern("endless", r"(?:a|aa)+$", 0.9)])
+
+
+def iban() -> Any:
+    from presidio_analyzer import Pattern
+    from presidio_analyzer.predefined_recognizers import IbanRecognizer
+
+    return IbanRecognizer(patterns=[Pattern("endless", r"((?:a|aa)+)$", 0.9)])
+
+
+def deny_list() -> Any:
+    from presidio_analyzer import PatternRecognizer
+
+    made = PatternRecognizer("DENIED", deny_list=["x"])
+    made.patterns[0].regex = r"(?:a|aa)+$"
+    return made
+
+
+@pytest.mark.parametrize("make", [catastrophic, with_own_analysis, iban, deny_list])
+def test_a_pattern_that_times_out_fails_closed(
+    make: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import presidio_analyzer.pattern_recognizer
+    import presidio_analyzer.predefined_recognizers.generic.iban_recognizer as iban_recognizer
+
+    caplog.set_level(logging.DEBUG)
+    for module in (presidio_analyzer.pattern_recognizer, iban_recognizer):
+        monkeypatch.setattr(module, "REGEX_TIMEOUT_SECONDS", 0.3)
+    tagger = PresidioTagger(recognizers=[make()], entities=make().supported_entities, cache_size=4)
+    for _ in range(2):  # a failure is not remembered as an answer
+        with pytest.raises(TaggerError, match="time-out"):
+            tagger.tag(CATASTROPHE)
+    assert Narrowing(tagger)([Message("user", CATASTROPHE, is_private=True)])[1] == 1
+    assert Narrowing(tagger, trust_empty=True)([Message("user", CATASTROPHE, is_private=True)])[1] == 1
+    assert tagger.tag("nothing of the kind") == []
+    assert "aaaa" not in caplog.text
+
+
+def test_presidio_still_keeps_its_time_out_where_it_is_looked_for() -> None:
+    """What the check above rests on: one constant's name, in the modules that match patterns."""
+    import presidio_analyzer.pattern_recognizer
+    import presidio_analyzer.predefined_recognizers.generic.iban_recognizer as iban_recognizer
+
+    from dpfusion_core.tagging.presidio import _time_out
+
+    constants = {m.REGEX_TIMEOUT_SECONDS for m in (presidio_analyzer.pattern_recognizer, iban_recognizer)}
+    assert _time_out([]) == pytest.approx(0.95 * min(constants))
+
+
+def test_presidios_log_lines_about_a_text_do_not_come_through(caplog: pytest.LogCaptureFixture) -> None:
+    from presidio_analyzer import LocalRecognizer
+
+    log = logging.getLogger("presidio-analyzer")
+
+    class Talkative(LocalRecognizer):  # type: ignore[misc]
+        def load(self) -> None:
+            pass
+
+        def analyze(self, text: str, entities: list[str], nlp_artifacts: Any) -> list[Any]:
+            log.error("Failed to validate text %s", text)
+            return []
+
+    caplog.set_level(logging.DEBUG)
+    PresidioTagger(recognizers=[Talkative(["X"])]).tag("ann@example.com")
+    assert "ann@" not in caplog.text
+    log.error("for the host")
+    assert "for the host" in caplog.text
+
+
+def test_the_tree_of_top_level_domains_knows_all_of_them() -> None:
+    from presidio_analyzer.predefined_recognizers import UrlRecognizer
+
+    from dpfusion_core.tagging.recognizers import _WORD_LIST, _with_tree
+
+    assert len(_WORD_LIST.findall(UrlRecognizer.BASE_URL_REGEX)) == 1
+    listed = _WORD_LIST.search(UrlRecognizer.BASE_URL_REGEX)
+    assert listed is not None
+    words = re.findall(r"[a-z]+", listed[0])
+    assert len(words) > 600
+    tree = re.compile(_with_tree(listed[0]))
+    assert all(tree.fullmatch(word) for word in words)
+    known = set(words)
+    assert not any(tree.fullmatch(word + end) for word in words for end in "aqz" if word + end not in known)
+    assert not any(tree.fullmatch(word[:-1]) for word in words if word[:-1] not in known)
