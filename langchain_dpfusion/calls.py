@@ -12,14 +12,7 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult, join_chunks
 from dpfusion_core.messages import Message
-from langchain_dpfusion.messages import DefaultPrivate
 from langchain_dpfusion.replies import ReplyStream, to_result
-
-UNPROTECTED = (
-    "Nothing in this conversation is marked as private: it is answered without protection and at no cost. Mark "
-    "what is private with additional_kwargs={'is_private': True}, or say ChatDPFusion(default_private='human')."
-)
-"""Warning about a call with :attr:`Call.is_unprotected`."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +36,6 @@ class Call:
     def is_late(self) -> bool:
         """Whether the call has taken longer than it may."""
         return self.timeout is not None and time.monotonic() - self.started > self.timeout
-
-    def is_unprotected(self, default_private: DefaultPrivate) -> bool:
-        """Return whether nothing is private, nor is to be expected to become so."""
-        # The first turn of an agent has nothing private yet: the results of its tools will be.
-        is_agent = "tools" in self.options and default_private in ("tool", "all")
-        return not is_agent and not any(message.units for message in self.messages)
 
     def stream(self) -> Generator[Chunk, None, None]:
         """Yield the engine's chunks.

@@ -2,9 +2,9 @@
 
 import asyncio
 import secrets
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
@@ -17,18 +17,30 @@ from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.utils import secret_from_env
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from dpfusion_core import __version__
+from dpfusion_core.adapters import Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
 from langchain_dpfusion import batching, engines, identity
-from langchain_dpfusion.calls import UNPROTECTED, Call
-from langchain_dpfusion.fields import check_fields, check_names, check_picklable, problem_of
-from langchain_dpfusion.messages import DefaultPrivate
+from langchain_dpfusion.calls import Call
+from langchain_dpfusion.fields import check_fields, check_picklable, named_fields, problem_of
+from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import check_call, engine_options, openai_tools, pick
-from langchain_dpfusion.sealing import PLACEHOLDER, seal, unseal, with_digests
+from langchain_dpfusion.reading import Turn, admit
+from langchain_dpfusion.sealed_runnables import SealedBinding, SealedInputs
+from langchain_dpfusion.sealing import seal, unseal, with_digests
 from langchain_dpfusion.structured import Method, structured
 
 # Types of the arguments that the methods of every chat model share.
@@ -41,12 +53,30 @@ _Manager = CallbackManagerForLLMRun | None
 _AsyncManager = AsyncCallbackManagerForLLMRun | None
 
 
-class ChatDPFusion(BaseChatModel):
+_NOT_AN_INPUT = (
+    "The input cannot be read as messages ({error}). Give a string, a prompt, or a list of messages with the "
+    "roles system, human, ai and tool."
+)
+
+
+# Arguments of LangChain's methods that stand beside the options of a call.
+_OF_RUNS = frozenset(
+    {
+        *("version", "tags", "metadata", "run_name", "run_id"),
+        *("include_names", "include_types", "include_tags"),
+        *("exclude_names", "exclude_types", "exclude_tags"),
+    }
+)
+
+
+class ChatDPFusion(SealedInputs, BaseChatModel):
     """A chat model that bounds what its answers tell about the private parts of the conversation.
 
     Private is what carries ``is_private``: a message by ``additional_kwargs={"is_private": True}``, a
-    part of one by ``extras={"is_private": True, "unit": ...}`` of its content block, and tool results
-    unless ``default_private`` says otherwise. Everything else is used as in any other chat model.
+    part of one by ``extras={"is_private": True, "unit": ...}`` of its content block, and tool results.
+    What text without a mark is, ``unmarked`` says; with a privacy setting or a ledger, a call in which
+    nothing is private is an error, so that a lost or forgotten mark is noticed. Text that was private
+    before in this process and comes back without its mark is refused.
 
     Construction is cheap. The weights are loaded when they are first needed, and once for all
     instances that name the same model.
@@ -80,14 +110,17 @@ class ChatDPFusion(BaseChatModel):
         ledger: Keeps what each unit has lost over all answers.
         tagger: Narrows private messages to private phrases.
         placeholder: What stands in the place of private text in the public view.
-        default_private: Which messages without any flag are private: ``"human"``, ``"tool"``
-            (default), ``"all"`` (all but system messages and the model's own answers), or None.
+        unmarked: What text without a mark is. ``"error"``, the default with epsilon, alpha, beta or a
+            ledger, of the model or the call: public, but a call in which nothing at all is private is
+            refused. ``"strict"``: refused, each system, human and foreign assistant message. ``"private"``:
+            private, all but the model's own answers. ``"public"``: public, the caller vouches for it.
         trace_private: Whether callbacks and tracers may see private text.
         cache_key: Secret of the digests that stand for private text in the key of LangChain's LLM
             cache, from ``DPFUSION_CACHE_KEY``; without it, one that lives as long as the process.
 
     Raises:
-        PrivacyParameterError: If an argument is unknown, out of range or contradictory.
+        PrivacyParameterError: If an argument is unknown, out of range or contradictory; the same for
+            fields that are set later.
 
     Example:
         >>> from langchain_core.messages import HumanMessage
@@ -127,10 +160,10 @@ class ChatDPFusion(BaseChatModel):
     accounting: Literal["fixed", "adaptive"] | None = None
     neighbours: Literal["zero-out", "replace"] | None = None
     on_exhausted: Literal["raise", "zero-out"] | None = None
-    ledger: PrivacyLedger | None = Field(default=None, exclude=True)
+    ledger: PrivacyLedger | None = None
     tagger: Any = Field(default=None, exclude=True)
     placeholder: Any = PLACEHOLDER
-    default_private: DefaultPrivate = "tool"
+    unmarked: Unmarked | None = None
     trace_private: bool = False
     streaming: bool = False
     cache_key: SecretStr | None = Field(
@@ -141,25 +174,34 @@ class ChatDPFusion(BaseChatModel):
 
     _engines: dict[str, FusionEngine] = PrivateAttr(default_factory=dict)
     _instance: str = PrivateAttr(default_factory=lambda: secrets.token_hex(8))
-    _has_warned: bool = PrivateAttr(default=False)
 
     if not TYPE_CHECKING:  # checkers take the fields as the arguments
 
         def __init__(self, **fields: Any) -> None:
-            check_names(fields, type(self))
-            problem = None
-            try:
+            fields = named_fields(fields, type(self))
+            with errors_as(PrivacyParameterError, partial(problem_of, type(self)), only=ValidationError):
                 super().__init__(**fields)
-            except ValidationError as error:
-                problem = problem_of(error, type(self))
-            if problem:  # outside of the block: the foreign error has the arguments
-                raise PrivacyParameterError(problem)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name.startswith("_"):
+                super().__setattr__(name, value)
+                return
+            ((name, value),) = named_fields({name: value}, type(self)).items()
+            # A trial copy first: what is refused leaves the model as it is.
+            fields = {field: getattr(self, field) for field in type(self).model_fields} | {name: value}
+            checked = type(self)(**fields)
+            super().__setattr__(name, getattr(checked, name))
 
     @model_validator(mode="after")
     def _check(self) -> "ChatDPFusion":
         check_fields(self.__dict__)
         self._add_version("langchain-dpfusion", __version__)
         return self
+
+    @field_serializer("ledger")
+    def _name_ledger(self, ledger: PrivacyLedger | None) -> str | None:
+        # A model that is built from a dump must be given its ledger again: this name is refused there.
+        return None if ledger is None else "a PrivacyLedger, which is not dumped"
 
     def __repr_args__(self) -> Any:
         """Show what identifies the model; never an object that may hold text."""
@@ -168,6 +210,17 @@ class ChatDPFusion(BaseChatModel):
     def __deepcopy__(self, memo: Any = None) -> "ChatDPFusion":
         """Return a copy that shares the weights, the ledger and the tagger."""
         return self.model_copy()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "ChatDPFusion":
+        """Return a copy that shares the weights, the ledger and the tagger; changes are checked.
+
+        Raises:
+            PrivacyParameterError: If a change is unknown, out of range or contradictory.
+        """
+        update = named_fields(update or {}, type(self))
+        copied = super().model_copy(update=update)
+        check_fields(copied.__dict__)
+        return copied
 
     def __getstate__(self) -> Any:
         """Pickle what can be built again from names and numbers; weights and keys stay here."""
@@ -199,7 +252,7 @@ class ChatDPFusion(BaseChatModel):
         return identity.model_profile(self.engine)
 
     def _get_invocation_params(self, stop: _Stop = None, **kwargs: Any) -> dict[str, Any]:
-        check_call(kwargs)  # here, because callbacks are told next
+        kwargs = check_call(kwargs)  # here, because callbacks are told next
         return super()._get_invocation_params(stop=stop, **kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -211,51 +264,83 @@ class ChatDPFusion(BaseChatModel):
 
         The count depends on private text: it is for the application, not for the readers of answers.
         """
-        conversation = unseal(messages, self.default_private)
+        conversation = [turn.by_rule(self.unmarked or "public").to_core() for turn in unseal(messages)]
         return engines.count_tokens(self._engine_for(None), conversation, tools or [])
 
     # --- Sealing: callbacks, tracers and caches see placeholders ---
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
-        return ChatPromptValue(messages=self._sealed(super()._convert_input(model_input).to_messages()))
+        return self._prompt(model_input, None)
+
+    def _prompt(self, model_input: LanguageModelInput, call: Mapping[str, Any] | None) -> ChatPromptValue:
+        """Return an input as sealed messages; with the options of its call, it is refused if need be."""
+        with errors_as(ViewError, _NOT_AN_INPUT):
+            messages = super()._convert_input(model_input).to_messages()
+        if call is None:
+            return ChatPromptValue(messages=self._sealed(messages, "public"))
+        return ChatPromptValue(messages=self._admitted(messages, call))
+
+    def _admitted(self, messages: Sequence[BaseMessage], call: Mapping[str, Any]) -> list[BaseMessage]:
+        """Return messages sealed by the rule of a call, or refuse them before callbacks are told."""
+        unmarked, _ = self._admit(messages, call)
+        return self._sealed(messages, unmarked)
+
+    def _admit(self, messages: Sequence[BaseMessage], call: Mapping[str, Any]) -> tuple[Unmarked, list[Turn]]:
+        call = check_call({name: value for name, value in call.items() if name not in _OF_RUNS})
+        ledger = self.ledger if self.engine is None else self.engine.ledger
+        settings = (pick(name, call, self.__dict__) for name in ("epsilon", "alpha", "beta"))
+        has_budget = ledger is not None or any(setting is not None for setting in settings)
+        unmarked = effective_unmarked(pick("unmarked", call, self.__dict__), has_budget=has_budget)
+        return unmarked, admit(unseal(messages), unmarked, has_ledger=ledger is not None)
+
+    def _sealed(self, messages: Sequence[BaseMessage], unmarked: Unmarked) -> list[BaseMessage]:
+        if self.trace_private:
+            return list(messages)
+        return seal(messages, unmarked, self._shown_placeholder)
 
     if not TYPE_CHECKING:  # checkers take the overloads of the base class
 
         def stream_events(self, input, config=None, **kwargs):
             """Yield events; their input is sealed."""
-            return super().stream_events(self._convert_input(input), config, **kwargs)
+            return super().stream_events(self._prompt(input, kwargs), config, **kwargs)
 
         def astream_events(self, input, config=None, **kwargs):
             """Yield events; their input is sealed."""
-            return super().astream_events(self._convert_input(input), config, **kwargs)
+            return super().astream_events(self._prompt(input, kwargs), config, **kwargs)
+
+        def stream(self, input, config=None, *, stop=None, **kwargs):
+            """Yield the chunks of an answer."""
+            return super().stream(self._prompt(input, kwargs), config, stop=stop, **kwargs)
+
+        def astream(self, input, config=None, *, stop=None, **kwargs):
+            """Yield the chunks of an answer without blocking the event loop."""
+            return super().astream(self._prompt(input, kwargs), config, stop=stop, **kwargs)
 
     def generate(
         self, messages: list[_Messages], stop: _Stop = None, callbacks: Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Answer conversations; see :meth:`invoke`."""
-        return super().generate([self._sealed(each) for each in messages], stop, callbacks, **kwargs)
+        admitted = [self._admitted(each, kwargs) for each in messages]
+        return super().generate(admitted, stop, callbacks, **kwargs)
 
     async def agenerate(
         self, messages: list[_Messages], stop: _Stop = None, callbacks: Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Answer conversations; see :meth:`ainvoke`."""
-        return await super().agenerate([self._sealed(each) for each in messages], stop, callbacks, **kwargs)
+        admitted = [self._admitted(each, kwargs) for each in messages]
+        return await super().agenerate(admitted, stop, callbacks, **kwargs)
 
     def _generate_with_cache(self, messages: _Messages, *args: Any, **kwargs: Any) -> ChatResult:
-        return super()._generate_with_cache(self._digested(messages), *args, **kwargs)
+        return super()._generate_with_cache(self._digested(messages, kwargs), *args, **kwargs)
 
     async def _agenerate_with_cache(self, messages: _Messages, *args: Any, **kwargs: Any) -> ChatResult:
-        return await super()._agenerate_with_cache(self._digested(messages), *args, **kwargs)
+        return await super()._agenerate_with_cache(self._digested(messages, kwargs), *args, **kwargs)
 
-    def _sealed(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-        if self.trace_private:
-            return list(messages)
-        return seal(messages, self.default_private, self._shown_placeholder)
-
-    def _digested(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    def _digested(self, messages: Sequence[BaseMessage], call: Mapping[str, Any]) -> list[BaseMessage]:
         key = None if self.cache_key is None else self.cache_key.get_secret_value().encode()
         settings = identity.opaque_settings(self._instance, self.__dict__)
-        return with_digests(seal(messages, self.default_private, self._shown_placeholder), key, settings)
+        unmarked: Unmarked = pick("unmarked", call, self.__dict__) or "public"
+        return with_digests(seal(messages, unmarked, self._shown_placeholder), key, settings)
 
     @property
     def _shown_placeholder(self) -> str:
@@ -321,17 +406,14 @@ class ChatDPFusion(BaseChatModel):
                 yield chunk
 
     def _call(self, messages: _Messages, stop: _Stop, kwargs: dict[str, Any]) -> Call:
-        check_call(kwargs)
+        kwargs = check_call(kwargs)
         name, timeout = kwargs.get("model"), pick("timeout", kwargs, self.__dict__)
-        conversation = unseal(messages, self.default_private)
+        _, turns = self._admit(messages, kwargs)
+        conversation = [turn.to_core() for turn in turns]
         options = engine_options(self.__dict__, kwargs, stop)
-        engine = self._engine_for(name)
-        call = Call(engine, conversation, options, name or self.model_name, timeout, self.max_retries)
-        has_chosen = "default_private" in self.model_fields_set and self.default_private is not None
-        if not (has_chosen or self._has_warned) and call.is_unprotected(self.default_private):
-            self._has_warned = True
-            warnings.warn(UNPROTECTED, stacklevel=1)
-        return call
+        return Call(
+            self._engine_for(name), conversation, options, name or self.model_name, timeout, self.max_retries
+        )
 
     def _engine_for(self, name: str | None) -> FusionEngine:
         return engines.find_engine(self._engines, self.__dict__, self.model_name, name)
@@ -356,7 +438,9 @@ class ChatDPFusion(BaseChatModel):
         Raises:
             PrivacyParameterError: If a tool cannot be described by a JSON schema.
         """
-        return self.bind(tools=openai_tools(tools), tool_choice=tool_choice, **kwargs)
+        options = check_call(kwargs)
+        bound: SealedBinding = self.bind(tools=openai_tools(tools), tool_choice=tool_choice, **options)
+        return bound
 
     def with_structured_output(
         self,
@@ -383,4 +467,5 @@ class ChatDPFusion(BaseChatModel):
         Raises:
             PrivacyParameterError: If the schema or the method is none.
         """
-        return structured(self, schema, method, include_raw, kwargs)
+        kwargs = check_call(kwargs)
+        return SealedBinding.of(structured(self, schema, method, include_raw, kwargs), self, kwargs)  # type: ignore[no-any-return]

@@ -6,39 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.prompts import BasePromptTemplate, format_document
 from langchain_core.prompts.message import BaseMessagePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from dpfusion_core.errors import ViewError
-from langchain_dpfusion.messages import private_block, public_block, to_core
-from langchain_dpfusion.sealing import PLACEHOLDER
+from dpfusion_core.adapters import DocumentUnit, document_unit, seen
+from dpfusion_core.errors import ViewError, errors_as
+from langchain_dpfusion.artifacts import is_private_document
+from langchain_dpfusion.messages import private_block, private_message, public_block
+from langchain_dpfusion.options import named
+from langchain_dpfusion.reading import Piece, read
 
 UnitOf = str | Callable[[Document], str | None] | None
 """Which privacy unit a document is: what its metadata say under a key, or what a function says. None, and
-documents for which there is no answer: the document's id, else its ``source``, else the unnamed unit."""
+documents for which a function says None: its stable source, such as ``source`` or ``file_path``, for all its
+chunks. The id that an index gives to a chunk may be drawn anew: it is the unit where there is nothing better,
+and a ledger refuses it."""
 
 IsPrivate = Callable[[Document], bool] | None
 """Which documents are private; None: all whose metadata do not say ``is_private: False``."""
-
-
-class PrivateHumanMessage(HumanMessage):
-    """A human message whose ``repr`` and ``str`` do not show private text.
-
-    A template that is filled with it as if it were a string gets a placeholder.
-    """
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        """Return the name of the kind of message, which readers of a trace know."""
-        return HumanMessage.lc_id()
-
-    def __repr__(self) -> str:
-        """Return a placeholder."""
-        return PLACEHOLDER
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True)
@@ -71,30 +58,29 @@ class DocumentBlocks:
             text = document.page_content if prompt is None else format_document(document, prompt)
             if blocks:
                 blocks.append(public_block(self.separator))
-            blocks.append(
-                private_block(text, self.unit_of(document))
-                if self.is_private(document)
-                else public_block(text)
-            )
+            blocks.append(self._private(document, text) if self.is_private(document) else public_block(text))
         return blocks
+
+    def _private(self, document: Document, text: str) -> dict[str, Any]:
+        seen.remember(text)
+        seen.remember(document.page_content)
+        unit = self.unit_of(document)
+        return private_block(text, unit.name, is_stable=unit.is_stable)
 
     def is_private(self, document: Document) -> bool:
         """Return whether a document is private."""
         if self.private is not None:
             return bool(self.private(document))
-        return document.metadata.get("is_private", True) is not False
+        return is_private_document(document)
 
-    def unit_of(self, document: Document) -> str | None:
-        """Return the privacy unit of a document; None for the unnamed one."""
-        name = None
-        if isinstance(self.unit, str):
-            name = document.metadata.get(self.unit)
-        elif self.unit is not None:
+    def unit_of(self, document: Document) -> DocumentUnit:
+        """Return the privacy unit of a document, for all its chunks."""
+        if self.unit is not None and not isinstance(self.unit, str):
             name = self.unit(document)
-        for candidate in (name, document.id, document.metadata.get("source")):
-            if candidate is not None and str(candidate):
-                return str(candidate)
-        return None
+            if name is not None and str(name).strip():
+                return DocumentUnit(str(name), is_stable=True)
+        key = self.unit if isinstance(self.unit, str) else None
+        return document_unit(document.metadata, key=key, own_id=document.id)
 
 
 class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
@@ -106,8 +92,8 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
     Args:
         private: Which documents are private; by default all whose metadata do not say
             ``is_private: False``.
-        unit: Metadata key, or function of a document, that names its privacy unit. By default, and where
-            there is no such name, the document's id or ``source``. Names are public.
+        unit: Metadata key, or function of a document, that names its privacy unit; by default its
+            ``source``, ``file_path`` or the like, for all its chunks. Names are public.
         document_prompt: How a document and its metadata are written; its content alone by default.
         separator: What stands between two documents.
 
@@ -116,11 +102,12 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
 
     Example:
         >>> formatter = PrivateDocumentFormatter()
-        >>> (message,) = formatter.invoke([Document("Ann is ill.", id="doc-1")])
+        >>> (message,) = formatter.invoke([Document("Ann is ill.", metadata={"source": "doc-1"})])
         >>> message.content[0]["extras"]
         {'is_private': True, 'unit': 'doc-1'}
     """
 
+    @named("PrivateDocumentFormatter")
     def __init__(
         self,
         private: IsPrivate = None,
@@ -144,8 +131,8 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
         return await self._acall_with_config(self._aformat, input, config)
 
     def _format(self, documents: Sequence[Document]) -> list[BaseMessage]:
-        blocks: Any = self._blocks(documents)
-        return [PrivateHumanMessage(content=blocks)] if blocks else []
+        blocks = self._blocks(documents)
+        return [private_message(blocks)] if blocks else []
 
     async def _aformat(self, documents: Sequence[Document]) -> list[BaseMessage]:
         return self._format(documents)
@@ -178,7 +165,7 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
                     raise ViewError(f"The private template needs a value for {name!r}.")
                 value = kwargs[name]
                 blocks += [public_block(str(value))] if name in self.public else self._private(value)
-        return [PrivateHumanMessage(content=blocks)]
+        return [private_message(blocks)]
 
     def pretty_repr(self, html: bool = False) -> str:
         """Return the template."""
@@ -189,11 +176,21 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
         if values and all(isinstance(each, Document) for each in values):
             return DocumentBlocks(unit=None if self.unit is None else lambda _: self.unit)(values)
         if values and all(isinstance(each, BaseMessage) for each in values):
-            segments = [s for part in to_core(values, "all") for s in part.segments]
-            return [private_block(s.text, s.unit) if s.is_private else public_block(s.text) for s in segments]
+            turns = [turn.by_rule("private") for each in values for turn in read(each)]
+            return [_block(piece) for turn in turns for piece in turn.pieces]
+        seen.remember(str(value))
         return [private_block(str(value), self.unit)] if str(value) else []
 
 
+def _block(piece: Piece) -> dict[str, Any]:
+    return (
+        private_block(piece.text, piece.unit, is_stable=piece.is_stable)
+        if piece.mark
+        else public_block(piece.text)
+    )
+
+
+@named("private_template")
 def private_template(
     template: str, *, unit: str | None = None, public: Collection[str] = ()
 ) -> PrivateMessageTemplate:
@@ -223,12 +220,13 @@ def private_template(
     return PrivateMessageTemplate(template=template, unit=unit, public=frozenset(public))
 
 
+_NOT_A_TEMPLATE = "A private template has text with variables in braces: 'Records: {context}'."
+
+
 def _parse(template: str) -> list[tuple[str, str | None]]:
     """Cut a template into words and the variable behind them, if there is one."""
-    try:
+    with errors_as(ViewError, _NOT_A_TEMPLATE):
         parts = list(string.Formatter().parse(template))
-    except ValueError:
-        parts = None
-    if parts is None or any(name is not None and not name.isidentifier() for _, name, _, _ in parts):
-        raise ViewError("A private template has text with variables in braces: 'Records: {context}'.")
+    if any(name is not None and not name.isidentifier() for _, name, _, _ in parts):
+        raise ViewError(_NOT_A_TEMPLATE)
     return [(words, name) for words, name, _, _ in parts]

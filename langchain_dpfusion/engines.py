@@ -58,7 +58,9 @@ def token_ids(engine: FusionEngine, text: str) -> list[int]:
 
 
 def count_tokens(engine: FusionEngine, conversation: Sequence[Message], tools: Sequence[Any]) -> int:
-    """Count the tokens of a conversation in the model's template, with all private text."""
+    """Count the tokens of a conversation in the model's template, with all private text; 0 for an empty one."""
+    if not conversation:
+        return 0
     revealed = [
         replace(message, content=[Segment(s.text) for s in message.segments], is_private=False, unit=None)
         for message in conversation

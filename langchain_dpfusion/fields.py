@@ -1,32 +1,32 @@
 """Checks of a chat model's fields, before anything is loaded or computed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dpfusion_core.adapters import canonical, check_unmarked
 from dpfusion_core.charging import make_plan
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
-from langchain_dpfusion.options import engine_options
-from langchain_dpfusion.sealing import PLACEHOLDER
+from langchain_dpfusion.messages import PLACEHOLDER
+from langchain_dpfusion.options import engine_options, refuse_gone
 
 # What other chat models are given and a local one has no use for.
 _FOREIGN = frozenset({"api_key", "base_url"})
 
 
-def check_names(names: Iterable[str], model: type[BaseModel]) -> None:
-    """Refuse arguments that are no field of a chat model.
+def named_fields(fields: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return arguments of a chat model under the names of its fields.
 
     Raises:
         PrivacyParameterError: If a name is unknown.
     """
-    unknown = sorted(set(names) - model.model_fields.keys() - _FOREIGN)
-    if unknown:
-        raise PrivacyParameterError(f"Unknown argument {unknown[0]!r} of {model.__name__}.")
+    refuse_gone(fields)
+    return canonical(fields, model.model_fields.keys() | _FOREIGN, model.__name__)
 
 
-def problem_of(error: ValidationError, model: type[BaseModel]) -> str:
+def problem_of(model: type[BaseModel], error: ValidationError) -> str:
     """Say what is wrong with the fields of a chat model; values are not quoted."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(map(str, first["loc"])) or model.__name__
@@ -50,6 +50,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
     if timeout is not None and not timeout > 0:
         raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
+    check_unmarked(fields["unmarked"])
     options = engine_options(fields, {}, None)
     make_plan(options, (), options.get("max_new_tokens", 256), None)  # the engine's own checks
 

@@ -29,7 +29,7 @@ def identifying_params(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         "model": name,
         **{field: fields[field] for field in (*PRIVACY, *SAMPLING, "max_tokens", "stop")},
         "placeholder": placeholder if isinstance(placeholder, str) else "custom",
-        "default_private": fields["default_private"],
+        "unmarked": fields["unmarked"],
         "tagger": None if tagger is None else type(tagger).__name__,
     }
 

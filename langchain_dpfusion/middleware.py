@@ -1,12 +1,13 @@
 """``DPFusionMiddleware``: an agent of ``create_agent`` whose tool results stay private."""
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
 from langchain.agents.middleware.types import PrivateStateAttr, ToolCallRequest, hook_config
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -14,16 +15,28 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
 from dpfusion_core.privacy import PrivacyBudget
 from langchain_dpfusion.chat_models import ChatDPFusion
-from langchain_dpfusion.messages import GUARANTEE_KEY, MessageT, has_private, hide
+from langchain_dpfusion.commands import map_messages
+from langchain_dpfusion.messages import GUARANTEE_KEY, MessageT, mark_private
+from langchain_dpfusion.options import named
+from langchain_dpfusion.reading import has_private, hide, read
 from langchain_dpfusion.sealing import seal, without_text
 
 _SPENT = "The privacy budget of this request is spent; I cannot answer from private data any more."
 
 
+Role = Literal["human", "system"]
+
+
 class DPFusionState(AgentState[Any]):
-    """The agent's state with the number of answers that the current request has paid for."""
+    """The agent's state, and what the middleware keeps in it.
+
+    Attributes:
+        dp_fusion_calls: How many answers the current request has paid for.
+        dp_fusion_said: Digests of what the person has said.
+    """
 
     dp_fusion_calls: NotRequired[Annotated[int, PrivateStateAttr]]
+    dp_fusion_said: NotRequired[Annotated[list[str], PrivateStateAttr]]
 
 
 class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
@@ -33,15 +46,23 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
     Models are handed private messages sealed: a fallback that is no ``ChatDPFusion`` sees placeholders
     if it comes after this middleware, and is refused if it comes before.
 
+    It also says what the person's question is: public by default. That holds for the messages that a
+    request comes with, as they are: text that other middleware writes into them later is unmarked, and
+    the model's ``unmarked`` decides about it. So it does about a system prompt that nobody speaks of.
+
     Args:
-        private_tools: Names of the tools whose results are private. None (default): of all tools. With
-            names, the results of all others are public.
-        private_roles: Roles that are private beside: ``"human"`` for what the user says.
+        private_tools: Names of the tools whose results are private, commands and all. None (default): of
+            all tools. With names, the results of all others are public.
+        private_roles: Roles that are private beside: ``"human"`` for what the person says, ``"system"``
+            for the system prompt.
+        public_roles: Roles that are public: ``"human"`` (default, unless it is private), ``"system"`` if
+            the system prompt holds no records.
         budget: What one request to the agent may lose of each privacy unit, over all its model calls.
             None leaves each call to the model's own settings.
         calls: For how many model calls of a request the budget lasts.
-        on_exhausted: After that many: ``"end"`` the request with a message that says so (default),
-            ``"raise"``, or ``"zero-out"``, which goes on with placeholders.
+        on_exhausted: After that many, or when a budget in the model's ledger is spent: ``"end"`` the
+            request with a message that says so (default), ``"raise"``, or ``"zero-out"``, which goes on
+            with placeholders.
 
     Raises:
         PrivacyParameterError: If an argument is out of range.
@@ -56,19 +77,26 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
 
     state_schema = DPFusionState
 
+    @named("DPFusionMiddleware")
     def __init__(
         self,
         *,
         private_tools: Collection[str] | None = None,
-        private_roles: Collection[Literal["human"]] = (),
+        private_roles: Collection[Role] = (),
+        public_roles: Collection[Role] | None = None,
         budget: PrivacyBudget | None = None,
         calls: int = 4,
         on_exhausted: Literal["end", "raise", "zero-out"] = "end",
     ) -> None:
         super().__init__()
-        if isinstance(private_tools, str) or isinstance(private_roles, str) or set(private_roles) - {"human"}:
+        said: tuple[Role, ...] = () if "human" in private_roles else ("human",)
+        public = said if public_roles is None else public_roles
+        roles = [*private_roles, *public]
+        is_text = any(isinstance(names, str) for names in (private_tools, private_roles, public))
+        if is_text or set(roles) - {"human", "system"} or len(set(roles)) < len(roles):
             raise PrivacyParameterError(
-                "Expected private_tools to be a collection of names and private_roles to be () or ('human',)."
+                "Expected private_tools to be a collection of names, and private_roles and public_roles to be "
+                "collections of 'human' and 'system', each in one of them at most."
             )
         if budget is not None and not isinstance(budget, PrivacyBudget):
             raise PrivacyParameterError("Expected budget to be a PrivacyBudget.")
@@ -77,7 +105,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
                 f"Expected on_exhausted 'end', 'raise' or 'zero-out', got {on_exhausted!r}."
             )
         self._private_tools = None if private_tools is None else frozenset(private_tools)
-        self._default: Literal["human"] | None = "human" if private_roles else None
+        self._private_roles, self._public_roles = frozenset(private_roles), frozenset(public)
         self._budget = budget
         self._calls = _validate.count(calls, "calls")
         self._on_exhausted = on_exhausted
@@ -86,9 +114,15 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
 
     def before_agent(self, state: DPFusionState, runtime: Runtime[Any]) -> dict[str, Any]:
         """Hide private messages from everything but the model, and begin to count its calls."""
-        hidden = [(message, hide(message, self._default)) for message in state["messages"]]
+        messages = state["messages"]
+        hidden = [(message, self._mark(message)) for message in messages]
         changed = [after for before, after in hidden if after is not before and before.id is not None]
-        return {"messages": changed, "dp_fusion_calls": 0}
+        said = state.get("dp_fusion_said")
+        if said is not None:  # a thread that goes on: what was said before is known
+            last = max((i for i, message in enumerate(messages) if message.type == "ai"), default=-1)
+            messages = messages[last + 1 :]
+        now = [_digest(message) for message in messages if _is_unmarked(message)]
+        return {"messages": changed, "dp_fusion_calls": 0, "dp_fusion_said": sorted({*(said or ()), *now})}
 
     async def abefore_agent(self, state: DPFusionState, runtime: Runtime[Any]) -> dict[str, Any]:
         """Do what :meth:`before_agent` does."""
@@ -98,7 +132,8 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
         """Mark and hide the result of a tool."""
-        return self._marked(request.tool_call["name"], handler(request))
+        marked: ToolMessage | Command[Any] = self._marked(request.tool_call["name"], handler(request))
+        return marked
 
     async def awrap_tool_call(
         self,
@@ -106,28 +141,23 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
     ) -> ToolMessage | Command[Any]:
         """Mark and hide the result of a tool."""
-        return self._marked(request.tool_call["name"], await handler(request))
+        marked: ToolMessage | Command[Any] = self._marked(request.tool_call["name"], await handler(request))
+        return marked
 
-    def _marked(self, name: str, result: ToolMessage | Command[Any]) -> ToolMessage | Command[Any]:
-        if isinstance(result, ToolMessage):
-            return self._mark(name, result)
-        update = result.update
-        if isinstance(update, dict) and isinstance(update.get("messages"), list):
-            messages = [self._mark(name, m) if isinstance(m, BaseMessage) else m for m in update["messages"]]
-            return replace(result, update={**update, "messages": messages})
-        return result
-
-    def _mark(self, name: str, message: MessageT) -> MessageT:
-        """Mark a tool's message; blocks that say themselves whether they are private keep that."""
-        if not isinstance(message, ToolMessage):
-            return hide(message, self._default)
+    def _marked(self, name: str, result: Any) -> Any:
+        """Mark every message that a tool gave back, those in its commands too."""
         is_private = self._private_tools is None or name in self._private_tools
-        if is_private:
-            return hide(message, "tool")
-        if "is_private" in message.additional_kwargs:
+        return map_messages(result, _hide_result if is_private else self._mark)
+
+    def _mark(self, message: MessageT) -> MessageT:
+        """Mark a message of the state; blocks that say themselves whether they are private keep that."""
+        if isinstance(message, HumanMessage) and "human" in self._private_roles:
+            return hide(message, "private")
+        if not isinstance(message, ToolMessage):
             return hide(message)
-        extra = {**message.additional_kwargs, "is_private": False}
-        return hide(message.model_copy(update={"additional_kwargs": extra}))
+        if self._private_tools is None or (message.name or "") in self._private_tools:
+            return hide(message)
+        return hide(_public(message))
 
     # --- What the model is handed ---
 
@@ -135,7 +165,12 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Hand private messages to ``ChatDPFusion`` alone, within the budget of the request."""
-        return handler(self._guarded(request))
+        try:
+            return handler(self._guarded(request))
+        except BudgetExhaustedError:  # of a ledger
+            if self._on_exhausted != "end":
+                raise
+        return ModelResponse(result=[_spent()])
 
     async def awrap_model_call(
         self,
@@ -143,30 +178,49 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
     ) -> ModelResponse[Any]:
         """Hand private messages to ``ChatDPFusion`` alone, within the budget of the request."""
-        return await handler(self._guarded(request))
+        try:
+            return await handler(self._guarded(request))
+        except BudgetExhaustedError:
+            if self._on_exhausted != "end":
+                raise
+        return ModelResponse(result=[_spent()])
 
     def _guarded(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
-        messages = [self._mark(getattr(message, "name", None) or "", message) for message in request.messages]
-        if not has_private(messages):
-            return request
+        messages = [self._mark(message) for message in request.messages]
         model = request.model
         if not isinstance(model, ChatDPFusion):
+            if not has_private(messages):
+                return request
             raise UnsupportedError(
                 f"Private messages were about to be handed to {type(model).__name__}. Only ChatDPFusion may read "
                 "them: use it for every model of the agent, fallbacks and summaries included."
             )
-        sealed: Any = seal(messages, None)
+        state: Any = request.state
+        said = frozenset(state.get("dp_fusion_said") or ())
+        sealed: Any = seal([self._spoken(message, said) for message in messages])
+        system = request.system_message
+        if system is not None and "system" in self._public_roles:
+            system = _public(system)
+        elif system is not None and "system" in self._private_roles:
+            system = mark_private(system)
         if self._is_spent(request.state):
-            sealed = without_text(sealed)
-            return request.override(messages=sealed)
+            emptied: Any = without_text(sealed)
+            return request.override(messages=emptied, system_message=_emptied(system))
         settings = dict(request.model_settings)
-        if self._budget is not None:
+        if self._on_exhausted == "zero-out":
+            settings.setdefault("on_exhausted", "zero-out")
+        if self._budget is not None and has_private([*messages, *([system] if system else [])]):
             settings |= {
                 "epsilon": self._budget.epsilon,
                 "delta": self._budget.delta,
                 "responses": self._calls,
             }
-        return request.override(messages=sealed, model_settings=settings)
+        return request.override(messages=sealed, system_message=system, model_settings=settings)
+
+    def _spoken(self, message: BaseMessage, said: frozenset[str]) -> BaseMessage:
+        """Mark what the person has said as public."""
+        is_said = "human" in self._public_roles and _is_unmarked(message) and _digest(message) in said
+        return _public(message) if is_said else message
 
     # --- The budget of a request ---
 
@@ -187,7 +241,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
             raise BudgetExhaustedError(
                 f"The privacy budget of this request was for calls={self._calls} calls of the model."
             )
-        return {"messages": [AIMessage(_SPENT)], "jump_to": "end"}
+        return {"messages": [_spent()], "jump_to": "end"}
 
     @hook_config(can_jump_to=["end"])
     async def abefore_model(self, state: DPFusionState, runtime: Runtime[Any]) -> dict[str, Any] | None:
@@ -208,3 +262,35 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
 
     def _is_spent(self, state: Any) -> bool:
         return self._budget is not None and state.get("dp_fusion_calls", 0) >= self._calls
+
+
+def _hide_result(message: MessageT) -> MessageT:
+    """Mark and hide a message of a private tool: all but answers of ours and what the tool says is public."""
+    return hide(message, "private")
+
+
+def _public(message: MessageT) -> MessageT:
+    """Return a message that is public unless it says otherwise itself."""
+    if "is_private" in message.additional_kwargs:
+        return message
+    return message.model_copy(
+        update={"additional_kwargs": {**message.additional_kwargs, "is_private": False}}
+    )
+
+
+def _spent() -> AIMessage:
+    return _public(AIMessage(_SPENT))
+
+
+def _emptied(system: Any) -> Any:
+    return None if system is None else without_text(seal([system]))[0]
+
+
+def _is_unmarked(message: BaseMessage) -> bool:
+    if not isinstance(message, HumanMessage):
+        return False
+    return any(piece.mark is None for turn in read(message) for piece in turn.pieces)
+
+
+def _digest(message: BaseMessage) -> str:
+    return hashlib.sha256(json.dumps(message.content, sort_keys=True, default=repr).encode()).hexdigest()

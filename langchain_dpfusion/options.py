@@ -1,13 +1,19 @@
 """From the options of a chat model and of one call to those of the engine."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.adapters import canonical, check_unmarked
+from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.generation import GenerationOptions, merge_options
 from dpfusion_core.tool_calling import as_tool_choice, check_tools
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 PRIVACY = (
     "epsilon",
@@ -22,35 +28,76 @@ PRIVACY = (
 )
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 
-_CALL = frozenset({*PRIVACY, *SAMPLING, "max_tokens", "model", "stop", "timeout"})
+_CALL = frozenset({*PRIVACY, *SAMPLING, "max_tokens", "model", "stop", "timeout", "unmarked"})
 _TOOLS = frozenset({"response_format", "tool_choice", "tools"})
 _LANGCHAIN = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
 # What other chat models take and a local one has no use for.
 _IGNORED = frozenset({"parallel_tool_calls", "strict"})
 
-_WORDS = frozenset({"accounting", "model", "neighbours", "on_exhausted"})
+_WORDS = frozenset({"accounting", "model", "neighbours", "on_exhausted", "unmarked"})
+
+_ADVICE = "What the model should read goes into messages: options are shown to callbacks and traces."
+
+_GONE = (
+    "default_private is gone: say unmarked='private' for text without a mark that is private, 'public' for "
+    "text that you vouch for, 'strict' or 'error' to be told. Results of tools are always private."
+)
 
 
-def check_call(kwargs: Mapping[str, Any]) -> None:
-    """Refuse options of a call that the model does not know: they could be private text.
+def refuse_gone(names: Iterable[str]) -> None:
+    """Refuse what earlier versions took.
+
+    Raises:
+        PrivacyParameterError: If there is such a name; it says what takes its place.
+    """
+    if "default_private" in names:
+        raise PrivacyParameterError(_GONE)
+
+
+def named(owner: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator of functions that refuse arguments they do not know, with the nearest right name.
+
+    Args:
+        owner: What is called, for errors.
+
+    Raises:
+        PrivacyParameterError: By the decorated function, if an argument's name is unknown.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        parameters = inspect.signature(function).parameters.values()
+        known = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)} - {"self"}
+
+        @functools.wraps(function)
+        def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            refuse_gone(kwargs)
+            canonical({name: None for name in kwargs if name not in known}, known, owner)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def check_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a call under their own names; refuse others: they could be private text.
 
     Tracers and caches are shown a call's options as they are, so this comes first of all.
 
     Raises:
         PrivacyParameterError: If a name is unknown, or a number is none. Values are not quoted.
     """
+    refuse_gone(kwargs)
+    kwargs = canonical(kwargs, _CALL | _TOOLS | _LANGCHAIN | _IGNORED, "a call", _ADVICE)
+    check_unmarked(kwargs.get("unmarked"))
     for name, value in kwargs.items():
-        if name not in _CALL | _TOOLS | _LANGCHAIN | _IGNORED:
-            raise PrivacyParameterError(
-                f"Unknown option {name!r} of a call. What the model should read goes into messages: options "
-                "are shown to callbacks and traces."
-            )
         if value is None or name not in _CALL or name == "stop":
             continue
         wanted = str if name in _WORDS else (int, float)
         if not isinstance(value, wanted):
             kind = "a word" if name in _WORDS else "a number"
             raise PrivacyParameterError(f"Expected {name} to be {kind}, not {type(value).__name__}.")
+    return kwargs
 
 
 def pick(name: str, call: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
@@ -100,14 +147,8 @@ def openai_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:
     Raises:
         PrivacyParameterError: If a tool cannot be described by a JSON schema.
     """
-    problem = None
-    try:
-        schemas = [convert_to_openai_tool(tool) for tool in tools]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        problem = f"A tool cannot be described by a JSON schema: {error}"
-    if problem:
-        raise PrivacyParameterError(problem)
-    return schemas
+    with errors_as(PrivacyParameterError, "A tool cannot be described by a JSON schema ({error})."):
+        return [convert_to_openai_tool(tool) for tool in tools]
 
 
 def json_schema(response_format: Any) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from dpfusion_core.adapters import seen
 from dpfusion_core.generation import Chunk, FinishReason, GenerationResult
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.tool_calling import CLOSE, OPEN, ParsedReply, parse_tool_calls, visible_length
@@ -17,6 +18,7 @@ PROVIDER = "dpfusion"
 
 def to_result(result: GenerationResult, model_name: str, tools: Sequence[Any]) -> ChatResult:
     """Return a whole answer as LangChain's result."""
+    _release(result.text, result.guarantee)
     reply = parse_tool_calls(result.text, tools)
     message = AIMessage(
         content=reply.content,
@@ -65,6 +67,7 @@ class ReplyStream:
     def _last(
         self, finish: FinishReason, guarantee: PrivacyGuarantee, prompt_tokens: int
     ) -> ChatGenerationChunk:
+        _release(self._text, guarantee)
         reply = parse_tool_calls(self._text, self._tools)
         shown = self._text[: self._shown]
         rest = reply.content.removeprefix(shown) if reply.content.startswith(shown) else ""
@@ -80,6 +83,12 @@ class ReplyStream:
             **_facts(finish, guarantee, prompt_tokens, self._model_name, reply),
         )
         return ChatGenerationChunk(message=message)
+
+
+def _release(text: str, guarantee: PrivacyGuarantee) -> None:
+    """Note that an answer is public now, whatever it quotes."""
+    if guarantee.units and guarantee.private:
+        seen.release(text)
 
 
 def _facts(

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import PrivateAttr
 
+from dpfusion_core.adapters import Unmarked
 from dpfusion_core.errors import ViewError
-from dpfusion_core.messages import Message
-from langchain_dpfusion.messages import DefaultPrivate, private_block, public_block, to_core
-
-PLACEHOLDER = "____"
-"""What callbacks and traces see in the place of private text."""
+from langchain_dpfusion.artifacts import without_documents
+from langchain_dpfusion.messages import PLACEHOLDER, private_block, public_block
+from langchain_dpfusion.reading import Turn, read
 
 _DIGEST = "dp_fusion_digest"
 
@@ -23,10 +22,10 @@ _DIGEST = "dp_fusion_digest"
 class _Hidden:
     """Holds what a sealed message stands for. Neither ``repr`` nor a pickle shows it."""
 
-    __slots__ = ("messages",)
+    __slots__ = ("turns",)
 
-    def __init__(self, messages: tuple[Message, ...] | None = None) -> None:
-        self.messages = messages
+    def __init__(self, turns: tuple[Turn, ...] | None = None) -> None:
+        self.turns = turns
 
     def __repr__(self) -> str:
         return "<private>"
@@ -62,14 +61,20 @@ class _SealedTool(ToolMessage, Sealed):
     pass
 
 
+class _SealedSystem(SystemMessage, Sealed):
+    pass
+
+
 def seal(
-    messages: Sequence[BaseMessage], default_private: DefaultPrivate, placeholder: str = PLACEHOLDER
+    messages: Sequence[BaseMessage], unmarked: Unmarked = "public", placeholder: str = PLACEHOLDER
 ) -> list[BaseMessage]:
     """Replace private messages by sealed ones; public and sealed ones stay as they are.
 
+    Artifacts and documents in the metadata of a message are private too: no model reads them.
+
     Args:
         messages: The conversation.
-        default_private: Which messages without any flag are private.
+        unmarked: What text without a mark is; nothing is refused here.
         placeholder: What is seen in the place of private text.
 
     Raises:
@@ -77,29 +82,29 @@ def seal(
         UnsupportedError: If a message holds something else than text.
 
     Example:
-        >>> sealed = seal([HumanMessage("Ann is ill.", additional_kwargs={"is_private": True})], None)
+        >>> sealed = seal([HumanMessage("Ann is ill.", additional_kwargs={"is_private": True})])
         >>> sealed[0].content, sealed[0].type
         ('____', 'human')
     """
-    return [_seal(message, default_private, placeholder) for message in messages]
+    return [_seal(message, unmarked, placeholder) for message in messages]
 
 
-def unseal(messages: Sequence[BaseMessage], default_private: DefaultPrivate) -> list[Message]:
-    """Translate a conversation in which some messages are sealed; the inverse of :func:`seal`.
+def unseal(messages: Sequence[BaseMessage]) -> list[Turn]:
+    """Read a conversation in which some messages are sealed.
 
     Raises:
         ViewError: If a message is malformed, or a sealed one has lost its text.
         UnsupportedError: If a message holds something else than text.
     """
-    translated: list[Message] = []
+    turns: list[Turn] = []
     for message in messages:
         if not isinstance(message, Sealed):
-            translated += to_core([message], default_private)
-        elif message._hidden.messages is None:
+            turns += read(message)
+        elif message._hidden.turns is None:
             raise ViewError("A message was taken from a trace or a pickle: its private text is not there.")
         else:
-            translated += message._hidden.messages
-    return translated
+            turns += message._hidden.turns
+    return turns
 
 
 def without_text(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -123,14 +128,18 @@ def _process_key() -> bytes:
     return secrets.token_bytes(32)
 
 
-def _seal(message: BaseMessage, default_private: DefaultPrivate, placeholder: str) -> BaseMessage:
-    if isinstance(message, Sealed):
+def _seal(message: BaseMessage, unmarked: Unmarked, placeholder: str) -> BaseMessage:
+    if isinstance(message, Sealed) and (unmarked != "private" or message._hidden.turns is None):
         return message
-    hidden = tuple(to_core([message], default_private))
-    segments = [segment for part in hidden for segment in part.segments]
-    if not any(segment.is_private for segment in segments):
-        return message
-    is_whole = all(segment.is_private for segment in segments)
+    # Kept as they were read: what their unmarked text is, the rule of the call decides.
+    hidden = message._hidden.turns if isinstance(message, Sealed) else tuple(read(message))
+    shown = [turn.by_rule(unmarked) for turn in hidden or ()]
+    if not any(turn.is_private for turn in shown):
+        return without_documents(message)
+    for turn in shown:
+        turn.to_core()  # refuses what no model could read, before callbacks see the call
+    pieces = [piece for turn in shown for piece in turn.pieces]
+    is_whole = all(piece.mark for piece in pieces)
     fields: dict[str, Any] = {
         "content": placeholder,
         "additional_kwargs": {"is_private": True} if is_whole else {},
@@ -139,19 +148,19 @@ def _seal(message: BaseMessage, default_private: DefaultPrivate, placeholder: st
     }
     if isinstance(message.content, list):
         fields["content"] = [
-            private_block(placeholder, segment.unit)
-            if segment.is_private
-            else {"type": "text", "text": segment.text}
-            for segment in segments
+            private_block(placeholder, piece.unit) if piece.mark else {"type": "text", "text": piece.text}
+            for piece in pieces
         ]
     sealed: Sealed
     if isinstance(message, ToolMessage):  # without its artifact, which may be the documents
         sealed = _SealedTool(tool_call_id=message.tool_call_id, status=message.status, **fields)
     elif isinstance(message, AIMessage):
         sealed = _SealedAI(**fields)
+    elif isinstance(message, SystemMessage):
+        sealed = _SealedSystem(**fields)
     else:
         sealed = _SealedHuman(**fields)
-    sealed._hidden = _Hidden(hidden)
+    sealed._hidden = message._hidden if isinstance(message, Sealed) else _Hidden(hidden)
     return sealed
 
 
@@ -169,11 +178,11 @@ def _emptied(message: BaseMessage) -> BaseMessage:
 
 
 def _with_digest(message: BaseMessage, key: bytes, settings: str) -> BaseMessage:
-    if not isinstance(message, Sealed) or message._hidden.messages is None:
+    if not isinstance(message, Sealed) or message._hidden.turns is None:
         return message
     parts = [
-        [part.role, part.name, part.tool_call_id, [[s.text, s.is_private, s.unit] for s in part.segments]]
-        for part in message._hidden.messages
+        [turn.role, turn.name, turn.tool_call_id, [[p.text, p.mark, p.unit] for p in turn.pieces]]
+        for turn in message._hidden.turns
     ]
     digest = hmac.digest(key, json.dumps([settings, parts]).encode(), "sha256").hex()
     return message.model_copy(

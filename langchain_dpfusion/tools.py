@@ -10,8 +10,10 @@ from langchain_core.tools.retriever import RetrieverInput
 
 from langchain_dpfusion.documents import DocumentBlocks, IsPrivate, UnitOf
 from langchain_dpfusion.messages import public_block
+from langchain_dpfusion.options import named
 
 
+@named("create_private_retriever_tool")
 def create_private_retriever_tool(
     retriever: BaseRetriever,
     name: str,
@@ -35,8 +37,8 @@ def create_private_retriever_tool(
         document_separator: What stands between two documents.
         private: Which documents are private; by default all whose metadata do not say
             ``is_private: False``.
-        unit: Metadata key, or function of a document, that names its privacy unit; by default the
-            document's id or ``source``.
+        unit: Metadata key, or function of a document, that names its privacy unit; by default its
+            ``source``, ``file_path`` or the like, for all its chunks.
         artifact: Whether the documents themselves are kept in the message's ``artifact``, which goes
             into checkpoints and traces.
 
@@ -45,7 +47,7 @@ def create_private_retriever_tool(
         >>> from langchain_core.vectorstores import InMemoryVectorStore
         >>> from langchain_core.embeddings import DeterministicFakeEmbedding
         >>> store = InMemoryVectorStore(DeterministicFakeEmbedding(size=4))
-        >>> _ = store.add_documents([Document("Ann is ill.", id="doc-1")])
+        >>> _ = store.add_documents([Document("Ann is ill.", metadata={"source": "doc-1"})])
         >>> tool = create_private_retriever_tool(store.as_retriever(), "search", "Finds records.")
         >>> tool.invoke({"query": "Ann"})[0]["extras"]
         {'is_private': True, 'unit': 'doc-1'}

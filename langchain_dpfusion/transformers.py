@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from langchain_core.documents import BaseDocumentTransformer, Document
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 
 from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.documents import DocumentBlocks, IsPrivate, UnitOf
-from langchain_dpfusion.messages import GUARANTEE_KEY
+from langchain_dpfusion.messages import GUARANTEE_KEY, private_message, public_block
+from langchain_dpfusion.options import named
 
 _INSTRUCTION = "Paraphrase the document."
 
@@ -24,8 +25,8 @@ class DPDocumentTransformer(BaseDocumentTransformer):
             each document pays from its own account.
         private: Which documents are private; by default all whose metadata do not say
             ``is_private: False``.
-        unit: Metadata key, or function of a document, that names its privacy unit; by default the
-            document's id or ``source``.
+        unit: Metadata key, or function of a document, that names its privacy unit; by default its
+            ``source``, ``file_path`` or the like, for all its chunks.
         instruction: What is asked of the model; public.
         keep: Metadata keys that are kept; others might hold private text.
 
@@ -37,6 +38,7 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         (False, 8.0)
     """
 
+    @named("DPDocumentTransformer")
     def __init__(
         self,
         llm: ChatDPFusion,
@@ -72,8 +74,8 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         )
 
     def _prompt(self, document: Document) -> list[BaseMessage]:
-        blocks: Any = self._blocks([document])
-        return [SystemMessage(self._instruction), HumanMessage(content=blocks)]
+        blocks = self._blocks([document])
+        return [SystemMessage([public_block(self._instruction)]), private_message(blocks)]
 
     def _replaced(self, documents: Sequence[Document], answers: Sequence[BaseMessage]) -> list[Document]:
         rest = iter(answers)

@@ -20,7 +20,11 @@ class Letters(Embeddings):
 
 def documents() -> list[Document]:
     return [
-        Document(f"{SECRET} was treated for gout.", id="doc-1", metadata={"patient": "p-1", "note": SECRET}),
+        Document(
+            f"{SECRET} was treated for gout.",
+            id="doc-1",
+            metadata={"source": "doc-1", "patient": "p-1", "note": SECRET},
+        ),
         Document(f"{SECRET} owes 40 kroner.", metadata={"source": "debts.txt"}),
         Document("The clinic opens at eight.", id="doc-3", metadata={"is_private": False}),
     ]

@@ -49,7 +49,7 @@ class Counting(FusionEngine):
 
 def counted(**options: Any) -> tuple[ChatDPFusion, Counting]:
     engine = Counting(scripted_backend(echo))
-    settings: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 8, "default_private": "tool"}
+    settings: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 8, "unmarked": "public"}
     return ChatDPFusion(engine=engine, **{**settings, **options}), engine
 
 
@@ -133,15 +133,15 @@ def test_bad_input_takes_nobody_with_it(is_async: bool) -> None:
 @BOTH
 def test_a_failing_model_fails_every_call_and_retries_each(is_async: bool) -> None:
     backend = scripted_backend(echo)
-    works, failures = backend._next_logits, [1]
+    works, failures = backend._script, [1]
 
-    def flaky(row: tuple[int, ...]) -> Any:
+    def flaky(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
         if failures[0]:
             failures[0] -= 1
             raise BackendError("The model failed.")
-        return works(row)
+        return works(prompt, said)
 
-    backend._next_logits = flaky
+    backend._script = flaky
     engine = Counting(backend)
     llm = ChatDPFusion(engine=engine, epsilon=8.0, max_tokens=8, max_retries=1)
     assert [answer.text for answer in run(llm, is_async, [asking("a"), asking("b")])] == ["a", "b"]

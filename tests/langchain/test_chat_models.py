@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import time
-import warnings
 from typing import Any
 
 import pytest
@@ -33,7 +32,6 @@ from dpfusion_core import (
     ScriptedBackend,
     TransformersBackend,
     UnsupportedError,
-    ViewError,
 )
 from dpfusion_core.backends.shared import shared_backend
 from langchain_dpfusion import ChatDPFusion, mark_private, private_block
@@ -45,7 +43,7 @@ PUBLIC: list[BaseMessage] = [HumanMessage("Hello")]
 
 
 def scripted(says: Any = "In a city.", **options: Any) -> ChatDPFusion:
-    settings: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 40, "default_private": "tool"}
+    settings: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 40, "unmarked": "public"}
     return ChatDPFusion(engine=scripted_engine(says), **{**settings, **options})
 
 
@@ -111,7 +109,7 @@ def test_a_deep_copy_shares_the_weights() -> None:
         {"model": "dpfusion-tiny", "epsilon": -1.0},
         {"model": "dpfusion-tiny", "epsilonn": 8.0},
         {"model": "dpfusion-tiny", "accounting": "none"},
-        {"model": "dpfusion-tiny", "default_private": "users"},
+        {"model": "dpfusion-tiny", "unmarked": "users"},
         {"model": "dpfusion-tiny", "timeout": 0},
         {"model": "dpfusion-tiny", "max_retries": -1},
         {"model": "dpfusion-tiny", "temperature": "SECRET"},
@@ -127,12 +125,9 @@ def test_bad_arguments_are_refused_at_once(arguments: dict[str, Any]) -> None:
     assert caught.value.__context__ is None
 
 
-@pytest.mark.filterwarnings("ignore:Nothing in this conversation is marked:UserWarning")
 def test_a_copy_with_another_ready_model_of_the_same_name_uses_that_one() -> None:
     first, second = random_model("qwen2"), random_model("qwen2")
-    llm = ChatDPFusion(
-        model=first, tokenizer=CharTokenizer(), max_tokens=3, temperature=0, default_private=None
-    )
+    llm = ChatDPFusion(model=first, tokenizer=CharTokenizer(), max_tokens=3, temperature=0, unmarked="public")
     llm.invoke("Hello")
     with torch.no_grad():
         for parameter in second.parameters():
@@ -196,10 +191,14 @@ async def test_async_gives_what_sync_gives() -> None:
 
 
 def test_the_models_own_answers_are_public_in_later_turns() -> None:
-    llm = scripted(default_private="all", on_exhausted="raise")
+    llm = scripted(unmarked="private", on_exhausted="raise")
     answer = llm.invoke(PRIVATE)
     later = llm.invoke(
-        [SystemMessage("Be short."), answer, HumanMessage("And?", additional_kwargs={"is_private": False})]
+        [
+            SystemMessage("Be short.", additional_kwargs={"is_private": False}),
+            answer,
+            HumanMessage("And?", additional_kwargs={"is_private": False}),
+        ]
     )
     assert guarantee(later)["units"] == 0
     forged = llm.invoke([AIMessage("She lives in Oslo."), HumanMessage("And?")])
@@ -240,9 +239,9 @@ def test_options_of_a_call_come_before_the_models() -> None:
 
 def test_configurable_fields() -> None:
     llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=3).configurable_fields(
-        epsilon=ConfigurableField(id="epsilon"), default_private=ConfigurableField(id="who")
+        epsilon=ConfigurableField(id="epsilon"), unmarked=ConfigurableField(id="who")
     )
-    answer = llm.with_config(configurable={"epsilon": 2.0, "who": "human"}).invoke("Where?")
+    answer = llm.with_config(configurable={"epsilon": 2.0, "who": "private"}).invoke("Where?")
     assert guarantee(answer)["epsilon"] == pytest.approx(2.0)
     assert guarantee(answer)["units"] == 1
 
@@ -285,9 +284,9 @@ def test_greedy_decoding_of_private_text_is_refused() -> None:
         scripted(temperature=0).invoke(PRIVATE)
 
 
-def test_a_private_system_message_is_refused() -> None:
-    with pytest.raises(ViewError, match="system message is private"):
-        scripted().invoke([mark_private(SystemMessage("x")), HumanMessage("y")])
+def test_a_private_system_message_is_answered() -> None:
+    answer = scripted().invoke([mark_private(SystemMessage("She lives in Oslo.")), HumanMessage("Where?")])
+    assert guarantee(answer)["units"] == 1
 
 
 def test_tool_results_are_private_by_default() -> None:
@@ -321,30 +320,8 @@ def test_a_spent_budget_is_told_before_any_computation() -> None:
     assert guarantee(answer)["exhausted"] == 1
 
 
-# --- Warnings ---
-
-
-def test_a_conversation_with_nothing_private_warns_once() -> None:
-    llm = ChatDPFusion(engine=scripted_engine("Hi."))
-    with pytest.warns(UserWarning, match="Nothing in this conversation is marked as private"):
-        assert llm.invoke("Hello").text == "Hi."
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        llm.invoke("Hello")
-        ChatDPFusion(engine=scripted_engine("Hi."), default_private="tool").invoke("Hello")
-        ChatDPFusion(engine=scripted_engine("Hi."), epsilon=8.0, max_tokens=5).invoke(PRIVATE)
-
-
-def test_the_first_turn_of_an_agent_does_not_warn() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        ChatDPFusion(engine=scripted_engine("Hi.")).bind_tools([add]).invoke("Hello")
-    with pytest.warns(UserWarning, match="Nothing in this conversation"):
-        ChatDPFusion(engine=scripted_engine("Hi."), default_private=None).bind_tools([add]).invoke("Hello")
-
-
 def test_a_bare_string_is_private_if_human_messages_are() -> None:
-    assert guarantee(scripted(default_private="human").invoke("Hello"))["units"] == 1
+    assert guarantee(scripted(unmarked="private").invoke("Hello"))["units"] == 1
 
 
 # --- Time, failures, cancellation ---
@@ -352,13 +329,13 @@ def test_a_bare_string_is_private_if_human_messages_are() -> None:
 
 def slow_backend(seconds: float = 0.02) -> ScriptedBackend:
     backend = scripted_backend("x" * 200)
-    quick = backend._next_logits
+    quick = backend._script
 
-    def slow(row: tuple[int, ...]) -> Any:
+    def slow(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
         time.sleep(seconds)
-        return quick(row)
+        return quick(prompt, said)
 
-    backend._next_logits = slow
+    backend._script = slow
     return backend
 
 
@@ -367,7 +344,7 @@ def test_timeout(way: str) -> None:
     backend = slow_backend()
     llm = ChatDPFusion(
         engine=FusionEngine(backend),
-        default_private="tool",
+        unmarked="public",
         timeout=0.1,
         max_retries=1000,  # what is late is not tried again
         max_tokens=200,
@@ -394,19 +371,19 @@ def test_timeout(way: str) -> None:
 @pytest.mark.parametrize("is_async", [False, True])
 def test_retries(is_async: bool) -> None:
     backend = scripted_backend("Hi.")
-    works = backend._next_logits
+    works = backend._script
     failures = [2]
 
-    def flaky(row: tuple[int, ...]) -> Any:
+    def flaky(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
         if failures[0]:
             failures[0] -= 1
             raise BackendError("The model failed.")
-        return works(row)
+        return works(prompt, said)
 
-    backend._next_logits = flaky
+    backend._script = flaky
 
     def call(retries: int) -> str:
-        llm = ChatDPFusion(engine=FusionEngine(backend), default_private="tool", max_retries=retries)
+        llm = ChatDPFusion(engine=FusionEngine(backend), unmarked="public", max_retries=retries)
         answer = asyncio.run(llm.ainvoke(PUBLIC)) if is_async else llm.invoke(PUBLIC)
         return str(answer.text)
 
@@ -420,7 +397,7 @@ def test_retries(is_async: bool) -> None:
 @pytest.mark.parametrize("way", ["ainvoke", "astream", "abatch"])
 async def test_cancelling_frees_the_model(way: str) -> None:
     backend = slow_backend()
-    llm = ChatDPFusion(engine=FusionEngine(backend), default_private="tool", max_tokens=200)
+    llm = ChatDPFusion(engine=FusionEngine(backend), unmarked="public", max_tokens=200)
 
     async def drain() -> None:
         async for _ in llm.astream(PUBLIC):
@@ -445,7 +422,7 @@ async def test_cancelling_frees_the_model(way: str) -> None:
 
 def test_leaving_a_stream_frees_the_model() -> None:
     backend = scripted_backend("One two three.")
-    llm = ChatDPFusion(engine=FusionEngine(backend), default_private="tool")
+    llm = ChatDPFusion(engine=FusionEngine(backend), unmarked="public")
     stream: Any = llm.stream(PUBLIC)
     next(stream)
     assert backend.open_sessions == 1
@@ -454,7 +431,7 @@ def test_leaving_a_stream_frees_the_model() -> None:
 
 
 async def test_the_event_loop_is_not_blocked() -> None:
-    llm = ChatDPFusion(engine=FusionEngine(slow_backend(0.6)), default_private="tool", max_tokens=2)
+    llm = ChatDPFusion(engine=FusionEngine(slow_backend(0.6)), unmarked="public", max_tokens=2)
     task = asyncio.ensure_future(llm.ainvoke(PUBLIC))
     longest = 0.0
     while not task.done():
@@ -560,7 +537,7 @@ def test_a_template_without_tools_says_so() -> None:
         def decode(self, ids: Any, **kwargs: Any) -> Any:
             return backend.tokenizer.decode(ids)
 
-    plain = ScriptedBackend(backend._next_logits, Plain(), backend.vocab_size, [0])
+    plain = ScriptedBackend(lambda row: backend._script(row, ()), Plain(), backend.vocab_size, [0])
     llm = ChatDPFusion(engine=FusionEngine(plain), epsilon=8.0)
     assert llm.profile is not None
     assert llm.profile["tool_calling"] is False

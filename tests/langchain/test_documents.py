@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnablePassthrough
 from dpfusion_core import Segment, ViewError
 from dpfusion_core.messages import DEFAULT_UNIT
 from langchain_dpfusion import ChatDPFusion, PrivateDocumentFormatter, private_block, private_template
-from langchain_dpfusion.messages import to_core
+from langchain_dpfusion.reading import to_core
 from tests.langchain.leaks import SECRET
 from tests.langchain.records import documents, retriever
 from tests.langchain.scripted import scripted_engine
@@ -25,7 +25,7 @@ DOCUMENTS = documents()
 
 
 def segments(message: Any) -> list[Segment]:
-    (translated,) = to_core([message], None)
+    (translated,) = to_core([message])
     return list(translated.segments)
 
 
@@ -49,7 +49,7 @@ def test_only_false_itself_makes_a_document_public(flag: object) -> None:
 @pytest.mark.parametrize(
     ("unit", "expected"),
     [
-        ("patient", ["p-1", "debts.txt"]),
+        ("source", ["doc-1", "debts.txt"]),
         (lambda d: d.metadata.get("patient"), ["p-1", "debts.txt"]),
         (lambda d: 7, ["7", "7"]),
         (None, ["doc-1", "debts.txt"]),
@@ -187,7 +187,7 @@ def test_the_private_view_does_read_the_documents() -> None:
 
 
 def test_braces_and_block_types_in_documents_are_text() -> None:
-    document = Document('{input} {"type": "image"} <|im_end|>', id="d")
+    document = Document('{input} {"type": "image"} <|im_end|>', metadata={"source": "d"})
     message = PROMPT.invoke({"context": [document], "input": "?"}).to_messages()[1]
     assert segments(message)[0].text == document.page_content
 

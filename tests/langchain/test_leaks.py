@@ -30,7 +30,7 @@ TOLD = "The answer is not in the public record."
 
 
 def chat(says: Any = TOLD, **options: Any) -> ChatDPFusion:
-    settings = {"epsilon": 8.0, "max_tokens": 60, "default_private": "tool"}
+    settings = {"epsilon": 8.0, "max_tokens": 60, "unmarked": "public"}
     return ChatDPFusion(engine=scripted_engine(says), **{**settings, **options})
 
 
@@ -301,12 +301,12 @@ def test_a_pickle_of_the_model_holds_no_text_and_no_key() -> None:
 def failing_backend() -> ScriptedBackend:
     engine = scripted_engine(TOLD)
 
-    def explode(row: tuple[int, ...]) -> Any:
+    def explode(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
         raise BackendError("The model failed.")
 
     backend = engine.backend
     assert isinstance(backend, ScriptedBackend)
-    backend._next_logits = explode
+    backend._script = explode
     return backend
 
 

@@ -26,19 +26,21 @@ from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplat
 from pydantic import BaseModel
 
 from dpfusion_core import Message, Segment, ToolCall, UnsupportedError, ViewError
+from dpfusion_core.adapters import Unmarked
 from dpfusion_core.messages import DEFAULT_UNIT
-from langchain_dpfusion.messages import has_private, mark_private, private_block, to_core
+from langchain_dpfusion.messages import mark_private, private_block
+from langchain_dpfusion.reading import has_private, to_core
 
 FLAG: dict[str, Any] = {"is_private": True}
 
 
-def one(message: BaseMessage, default: Any = None) -> Message:
-    (translated,) = to_core([message], default)
+def one(message: BaseMessage, unmarked: Unmarked = "public") -> Message:
+    (translated,) = to_core([message], unmarked)
     return translated
 
 
-def privacy(message: BaseMessage, default: Any = None) -> list[bool]:
-    return [segment.is_private for segment in one(message, default).segments]
+def privacy(message: BaseMessage, unmarked: Unmarked = "public") -> list[bool]:
+    return [segment.is_private for segment in one(message, unmarked).segments]
 
 
 class Flagged(HumanMessage):
@@ -96,10 +98,10 @@ def test_false_values_do_not_mean_private(value: object) -> None:
 
 
 def test_only_the_exact_flag_makes_public_against_the_default() -> None:
-    assert privacy(HumanMessage("x", additional_kwargs={"is_private": False}), "human") == [False]
-    assert privacy(HumanMessage("x", additional_kwargs={"private": False}), "human") == [True]
-    assert privacy(HumanMessage("x", response_metadata={"is_private": False}), "human") == [True]
-    assert privacy(HumanMessage("x", additional_kwargs={"is_private": None}), "human") == [True]
+    assert privacy(HumanMessage("x", additional_kwargs={"is_private": False}), "private") == [False]
+    assert privacy(HumanMessage("x", additional_kwargs={"private": False}), "private") == [True]
+    assert privacy(HumanMessage("x", response_metadata={"is_private": False}), "private") == [True]
+    assert privacy(HumanMessage("x", additional_kwargs={"is_private": None}), "private") == [True]
 
 
 def test_blocks_are_private_one_by_one() -> None:
@@ -116,7 +118,7 @@ def test_blocks_are_private_one_by_one() -> None:
 
 def test_a_block_may_say_that_it_is_public_against_the_default() -> None:
     blocks: list[Any] = ["a", {"type": "text", "text": "b", "extras": {"is_private": False}}]
-    assert privacy(HumanMessage(blocks), "human") == [True, False]
+    assert privacy(HumanMessage(blocks), "private") == [True, False]
 
 
 def test_a_unit_of_the_message_holds_for_its_private_blocks() -> None:
@@ -144,8 +146,6 @@ def test_a_unit_in_the_metadata_of_a_public_message_is_something_else() -> None:
         HumanMessage("x", additional_kwargs={"is_private": True, "unit": ""}),
         HumanMessage("x", additional_kwargs={"is_private": True, "unit": ["a"]}),
         HumanMessage("x", additional_kwargs={"is_private": True, "unit": "a"}, unit="b"),
-        SystemMessage("x", additional_kwargs=FLAG),
-        SystemMessage([private_block("x")]),
         ChatMessage("x", role="stranger"),
         RemoveMessage(id="1"),
         AIMessage("x", additional_kwargs=FLAG, tool_calls=[{"name": "f", "args": {}, "id": "1"}]),
@@ -172,17 +172,15 @@ def test_what_is_no_text_is_refused_and_not_quoted(block: dict[str, Any]) -> Non
     assert "SECRET" not in str(caught.value)
 
 
-DEFAULTS: dict[Any, list[bool]] = {
+RULES: dict[Unmarked, list[bool]] = {
     # human, tool, foreign answer, own answer, system
-    None: [False, False, False, False, False],
-    "human": [True, False, False, False, False],
-    "tool": [False, True, False, False, False],
-    "all": [True, True, True, False, False],
+    "public": [False, True, False, False, False],
+    "private": [True, True, True, False, True],
 }
 
 
-@pytest.mark.parametrize("default", DEFAULTS)
-def test_default_private(default: Any) -> None:
+@pytest.mark.parametrize("unmarked", RULES)
+def test_unmarked_text(unmarked: Unmarked) -> None:
     conversation: list[AnyMessage] = [
         HumanMessage("x"),
         ToolMessage("x", tool_call_id="1"),
@@ -190,7 +188,11 @@ def test_default_private(default: Any) -> None:
         AIMessage("x", response_metadata={"dp_fusion": {"epsilon": 1.0}}),
         SystemMessage("x"),
     ]
-    assert [privacy(message, default) == [True] for message in conversation] == DEFAULTS[default]
+    assert [privacy(message, unmarked) == [True] for message in conversation] == RULES[unmarked]
+
+
+def test_a_system_message_may_be_private() -> None:
+    assert one(mark_private(SystemMessage("x"), "a")).segments == (Segment("x", True, "a"),)
 
 
 def test_roles() -> None:
@@ -198,12 +200,12 @@ def test_roles() -> None:
         SystemMessage("s"),
         HumanMessage("h", name="Ann"),
         AIMessage("a", tool_calls=[{"name": "f", "args": {"x": 1}, "id": "1"}]),
-        ToolMessage("t", tool_call_id="1"),
-        FunctionMessage("f", name="g"),
+        ToolMessage("t", tool_call_id="1", additional_kwargs={"is_private": False}),
+        FunctionMessage("f", name="g", additional_kwargs={"is_private": False}),
         ChatMessage("c", role="user"),
         AIMessageChunk(content="k"),
     ]
-    assert to_core(conversation, None) == [
+    assert to_core(conversation) == [
         Message("system", "s"),
         Message("user", "h", name="Ann"),
         Message("assistant", "a", tool_calls=(ToolCall("f", {"x": 1}, "1"),)),
@@ -241,7 +243,7 @@ def test_mark_private_keeps_the_unit_through_merges() -> None:
 def test_has_private() -> None:
     assert has_private([HumanMessage([private_block("x")])])
     assert not has_private([HumanMessage("x")])
-    assert has_private([HumanMessage("x")], "human")
+    assert has_private([ToolMessage("x", tool_call_id="1")])
     assert has_private([HumanMessage([{"type": "image", "url": "u"}])])  # unreadable
 
 

@@ -22,7 +22,7 @@ from dpfusion_core import (
     UnsupportedError,
 )
 from langchain_dpfusion import ChatDPFusion, DPFusionMiddleware, create_private_retriever_tool, mark_private
-from langchain_dpfusion.messages import has_private, to_core
+from langchain_dpfusion.reading import has_private, to_core
 from tests.langchain.leaks import SECRET, as_text
 from tests.langchain.records import retriever
 from tests.langchain.scripted import scripted_backend, scripted_engine
@@ -64,7 +64,7 @@ def agentic(name: str, arguments: str = '{"query": "gout"}', calls: int = 1) -> 
 def chat(
     name: str = "lookup", arguments: str = '{"query": "gout"}', calls: int = 1, **options: Any
 ) -> ChatDPFusion:
-    settings: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 80, "default_private": "tool"}
+    settings: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 80, "unmarked": "public"}
     return ChatDPFusion(engine=scripted_engine(agentic(name, arguments, calls)), **{**settings, **options})
 
 
@@ -112,7 +112,7 @@ def test_a_tools_result_is_private_for_the_model_and_hidden_in_the_state(is_asyn
     assert [units(messages[1]), units(messages[3])] == [0, 1]
     assert messages[3].text == "Somebody was."
     assert SECRET not in messages[2].text
-    assert SECRET in to_core([messages[2]], None)[0].segments[0].text
+    assert SECRET in to_core([messages[2]])[0].segments[0].text
 
 
 @BOTH
@@ -175,17 +175,16 @@ def test_another_model_is_refused_once_there_is_something_private(is_async: bool
 @pytest.mark.parametrize("is_outer", [False, True])
 def test_a_fallback_to_another_model_never_sees_private_text(is_async: bool, is_outer: bool) -> None:
     backend = scripted_backend(agentic("lookup"))
-    works, other = backend._next_logits, eavesdropper()
+    works, other = backend._script, eavesdropper()
 
-    def failing(row: tuple[int, ...]) -> Any:
-        if "tool_response" in backend.tokenizer.decode(row) or "<|im_start|>tool" in backend.tokenizer.decode(
-            row
-        ):
+    def failing(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
+        read = backend.tokenizer.decode(prompt)
+        if "tool_response" in read or "<|im_start|>tool" in read:
             raise BackendError("The model failed.")
-        return works(row)
+        return works(prompt, said)
 
-    backend._next_logits = failing
-    llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=80, default_private="tool")
+    backend._script = failing
+    llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=80, unmarked="public")
     ours, fallback = DPFusionMiddleware(), ModelFallbackMiddleware(other)
     agent = create_agent(llm, [lookup], middleware=[fallback, ours] if is_outer else [ours, fallback])
     if is_outer:  # our middleware is asked about the fallback, and refuses
@@ -215,9 +214,9 @@ def test_a_summariser_never_sees_private_text(is_async: bool) -> None:
 
 
 def test_a_summary_by_the_private_model_reads_what_is_private() -> None:
-    """The recipe: ``SummarizationMiddleware(model=ChatDPFusion(default_private="all"))`` without hiding."""
+    """The recipe: ``SummarizationMiddleware(model=ChatDPFusion(unmarked="private"))`` without hiding."""
     summariser = ChatDPFusion(
-        engine=scripted_engine("A summary."), default_private="all", epsilon=8.0, max_tokens=20
+        engine=scripted_engine("A summary."), unmarked="private", epsilon=8.0, max_tokens=20
     )
     answer = summariser.invoke(f"Summarise: {SECRET}")
     assert units(answer) == 1
@@ -264,7 +263,8 @@ def test_each_request_of_a_thread_has_its_own_budget() -> None:
     "arguments",
     [
         {"private_tools": "lookup"},
-        {"private_roles": ("system",)},
+        {"private_roles": ("tool",)},
+        {"private_roles": ("human",), "public_roles": ("human",)},
         {"private_roles": "human"},
         {"budget": 8.0},
         {"calls": 0},
@@ -292,7 +292,7 @@ def test_an_agent_answers_in_a_given_form(is_async: bool) -> None:
             return agentic("lookup")(prompt)  # type: ignore[no-any-return]
         return '{"count": 1}'
 
-    llm = ChatDPFusion(engine=scripted_engine(says), epsilon=8.0, max_tokens=120, default_private="tool")
+    llm = ChatDPFusion(engine=scripted_engine(says), epsilon=8.0, max_tokens=120, unmarked="public")
     agent = create_agent(llm, [lookup], middleware=[DPFusionMiddleware()], response_format=Treated)
     result: Any = asyncio.run(agent.ainvoke(QUESTION)) if is_async else agent.invoke(QUESTION)
     assert result["structured_response"] == Treated(count=1)

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from dpfusion_core import ViewError
 from langchain_dpfusion import mark_private, private_block
-from langchain_dpfusion.messages import to_core
+from langchain_dpfusion.reading import Turn, read, to_core
 from langchain_dpfusion.sealing import seal, unseal, with_digests, without_text
 from tests.langchain.leaks import SECRET, as_text
 
@@ -24,39 +24,44 @@ MESSAGES: list[BaseMessage] = [
 
 @pytest.mark.parametrize("message", MESSAGES, ids=["human", "spans", "assistant", "tool"])
 def test_a_sealed_message_shows_nothing_and_gives_everything_back(message: BaseMessage) -> None:
-    (sealed,) = seal([message], None)
+    (sealed,) = seal([message])
     for shown in (sealed, copy.deepcopy(sealed), sealed.model_copy(), sealed.model_dump(), dumps(sealed)):
         assert SECRET not in as_text(shown)
     assert isinstance(sealed, type(message))
     assert type(sealed).lc_id() == type(message).lc_id()
     assert (sealed.id, sealed.name, sealed.type) == (message.id, message.name, message.type)
-    assert unseal([sealed], None) == unseal([copy.deepcopy(sealed)], None) == to_core([message], None)
-    assert seal([sealed], "all") == [sealed]
+    assert unseal([sealed]) == unseal([copy.deepcopy(sealed)]) == read(message)
+    assert seal([sealed]) == [sealed]
+    assert read_again(seal([sealed], "private")[0]) == read(message)
 
 
 def test_public_messages_are_not_sealed() -> None:
     message = HumanMessage("x")
-    assert seal([message], "tool")[0] is message
-    assert seal([message], "human")[0].content == "____"
-    assert seal([message], "human", "[hidden]")[0].content == "[hidden]"
+    assert seal([message])[0] is message
+    assert seal([message], "private")[0].content == "____"
+    assert seal([message], "private", "[hidden]")[0].content == "[hidden]"
 
 
 def test_a_pickle_has_lost_the_text_and_is_refused() -> None:
-    pickled = pickle.dumps(seal(MESSAGES[:1], None)[0])
+    pickled = pickle.dumps(seal(MESSAGES[:1])[0])
     assert SECRET.encode() not in pickled
     with pytest.raises(ViewError, match="private text is not there"):
-        unseal([pickle.loads(pickled)], None)
+        unseal([pickle.loads(pickled)])
 
 
 def test_what_is_sealed_can_be_emptied() -> None:
-    emptied = without_text(seal([*MESSAGES, HumanMessage("public")], None))
+    emptied = without_text(seal([*MESSAGES, HumanMessage("public")]))
     assert [message.type for message in emptied] == ["human", "human", "ai", "tool", "human"]
-    assert not any(message.units for message in to_core(emptied, "all")[:4])
+    assert not any(message.units for message in to_core(emptied, "private")[:4])
     assert SECRET not in as_text(emptied)
 
 
+def read_again(message: BaseMessage) -> list[Turn]:
+    return unseal([message])
+
+
 def digest(message: BaseMessage, key: bytes | None = b"k" * 32, settings: str = "") -> Any:
-    return with_digests(seal([message], None), key, settings)[0].additional_kwargs["dp_fusion_digest"]
+    return with_digests(seal([message]), key, settings)[0].additional_kwargs["dp_fusion_digest"]
 
 
 def test_digests_tell_texts_units_keys_and_settings_apart() -> None:

@@ -76,8 +76,14 @@ class TestScripted(Standard):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        # Tool results are private by default, so the suite's conversations with tools need a budget.
-        return {"engine": scripted_engine(capable), "epsilon": 8.0, "temperature": 1.0, "max_tokens": 200}
+        # Results of tools are private, so the suite's conversations with tools need a budget.
+        return {
+            "engine": scripted_engine(capable),
+            "epsilon": 8.0,
+            "unmarked": "public",
+            "temperature": 1.0,
+            "max_tokens": 200,
+        }
 
     @property
     def supports_model_override(self) -> bool:
@@ -89,8 +95,15 @@ class TestEmbedded(Standard):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        # Nothing private, so that a temperature of 0 is allowed and every run is the same.
-        return {"model": "dpfusion-tiny", "default_private": None, "temperature": 0, "max_tokens": 100}
+        # Results of tools are private, so a temperature of 0 is not allowed; with a seed every run is the same.
+        return {
+            "model": "dpfusion-tiny",
+            "epsilon": 8.0,
+            "unmarked": "public",
+            "top_k": 1,
+            "seed": 0,
+            "max_tokens": 100,
+        }
 
     @property
     def model_override_value(self) -> str:

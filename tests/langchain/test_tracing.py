@@ -87,7 +87,7 @@ def test_what_is_public_stays() -> None:
     assert (shown["doc"], shown["number"], shown["text"]) == (public["doc"], 3, "bare")
     assert redact_private(public, strings=True)["text"] == "____"
     assert redact_private(public, strings=True)["messages"] == public["messages"]
-    assert redact_private(HumanMessage("x"), default_private="human").content == "____"
+    assert redact_private(HumanMessage("x"), unmarked="private").content == "____"
 
 
 def test_results_of_models_are_redacted_like_messages() -> None:
@@ -101,7 +101,7 @@ def test_results_of_models_are_redacted_like_messages() -> None:
 def chat(says: Any = "Somebody was.", **options: Any) -> ChatDPFusion:
     return ChatDPFusion(
         engine=scripted_engine(says),
-        **{"epsilon": 8.0, "max_tokens": 80, "default_private": "tool", **options},
+        **{"epsilon": 8.0, "max_tokens": 80, "unmarked": "public", **options},
     )
 
 

@@ -8,7 +8,14 @@ from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_u
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import PrivateTexts, seen
 from dpfusion_core.adapters.options import canonical
-from dpfusion_core.adapters.unmarked import Said, Unmarked, check_unmarked, decide, effective_unmarked
+from dpfusion_core.adapters.unmarked import (
+    Said,
+    Unmarked,
+    check_unmarked,
+    decide,
+    effective_unmarked,
+    is_private,
+)
 
 __all__ = [
     "DocumentUnit",
@@ -21,6 +28,7 @@ __all__ = [
     "decide",
     "document_unit",
     "effective_unmarked",
+    "is_private",
     "seen",
     "warn_unstable",
 ]

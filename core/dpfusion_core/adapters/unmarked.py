@@ -102,7 +102,7 @@ def decide(
     check_unmarked(unmarked)
     if unmarked == "strict":
         _refuse_unmarked(pieces, mends)
-    private = [_is_private(piece, unmarked) for piece in pieces]
+    private = [is_private(piece, unmarked) for piece in pieces]
     if unmarked == "error" and not any(private) and any(piece.is_open for piece in pieces):
         raise RefusedError(
             "A privacy budget is set, but nothing in this call is marked private: all of it would be public. "
@@ -129,7 +129,13 @@ def decide(
     return private
 
 
-def _is_private(piece: Said, unmarked: Unmarked) -> bool:
+def is_private(piece: Said, unmarked: Unmarked) -> bool:
+    """Return whether a stretch of text is private, by its mark or by the rule; nothing is refused.
+
+    Example:
+        >>> is_private(Said("It rains.", "tool"), "public"), is_private(Said("Hello", "user"), "public")
+        (True, False)
+    """
     if piece.mark is not None:
         return piece.mark
     if piece.is_own:
