@@ -40,7 +40,7 @@ def test_every_python_block_runs_in_order(
         "model": AutoModelForCausalLM.from_pretrained(model_path()),
         "tokenizer": AutoTokenizer.from_pretrained(model_path()),
         "retriever": RunnableLambda(
-            lambda query: [Document("The patient lives in Trondheim.", id="record-17")]
+            lambda query: [Document("The patient lives in Trondheim.", metadata={"source": "record-17.txt"})]
         ),
     }
     assert len(BLOCKS) == 10
