@@ -148,10 +148,10 @@ def dpfusion(command: str) -> str:
     assert words[0] == "dpfusion", f"cannot be run: {command}"
     result = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"}).invoke(app, words[1:])
     if isinstance(result.exception, DPFusionError):  # as main() tells it
-        return f"{result.output}{type(result.exception).__name__}: {result.exception}\n"
+        return f"{result.stdout}{type(result.exception).__name__}: {result.exception}\n"
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result.output
+    return result.stdout
 
 
 def make_targets() -> set[str]:

@@ -1,0 +1,38 @@
+"""What the site is made of: docstrings as Markdown, numbers as the benchmarks printed them."""
+
+import importlib.util
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docs.pages import ROOT
+
+_spec = importlib.util.spec_from_file_location("docstrings", ROOT / "docs" / "hooks" / "docstrings.py")
+assert _spec
+assert _spec.loader
+docstrings: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(docstrings)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (":class:`~dpfusion_core.tagging.Narrowing`", "`Narrowing`"),
+        (":meth:`TransformersBackend.from_pretrained`", "`TransformersBackend.from_pretrained`"),
+        ("``beta``", "`beta`"),
+        (":math:`D_a`", "$D_a$"),
+        (".. math:: x +\n    y\n\nRest", "$$\nx +\n    y\n$$\n\nRest"),
+        ("Example:\n    >>> 1", "Examples:\n    >>> 1"),
+    ],
+)
+def test_docstrings_become_markdown(text: str, expected: str) -> None:
+    assert docstrings.as_markdown(text) == expected
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").replace("!!python/name:", "")
+    named = set(re.findall(r"[\w/-]+\.md", str(yaml.safe_load(text)["nav"])))
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert named == there
