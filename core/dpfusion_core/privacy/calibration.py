@@ -39,7 +39,7 @@ def calibrate_beta(
     at every lower order; the order that allows most is taken. Under adaptive accounting the filter
     keeps its sum at ``order`` alone, so there it is that order. Losses of several responses add up at a
     common order, and which one is best depends on the number of units: a response that shares its budget
-    with others is calibrated at ``order`` alone too (THEORY section 6).
+    with others is calibrated at ``order`` alone too (docs/theory.md, section 6).
 
     Args:
         epsilon: What a response of ``max_tokens`` tokens may lose, in nats.

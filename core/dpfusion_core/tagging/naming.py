@@ -1,6 +1,6 @@
 """The names of tagged phrases: their privacy units, and the numbers in their labels.
 
-A ledger knows a unit by its id for ever, so the id of an entity comes from what it is (THEORY section 6): a
+A ledger knows a unit by its id for ever, so the id of an entity comes from what it is (docs/theory.md, section 6): a
 keyed digest of the unit it stands in, its label and the phrase. Never from its place in a conversation,
 which changes with what is asked; never an unkeyed digest, of which a name can be guessed.
 """
