@@ -1,6 +1,8 @@
 """One-line checks with uniform messages for the numbers that callers give."""
 
+import difflib
 import math
+from collections.abc import Collection, Mapping
 
 from dpfusion_core.errors import PrivacyParameterError
 
@@ -45,6 +47,31 @@ def count(value: int, name: str, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise PrivacyParameterError(f"Expected an integer {name} >= {minimum}, got {value!r}.")
     return value
+
+
+def unknown_option(
+    name: object,
+    known: Collection[str],
+    owner: str,
+    advice: str = "",
+    aliases: Mapping[str, str] | None = None,
+) -> str:
+    """Return what to say of an option that ``owner`` does not know: the nearest one that it does.
+
+    Args:
+        name: The option as the caller has named it.
+        known: The names that ``owner`` knows.
+        owner: What is configured.
+        advice: What else to say.
+        aliases: Other spellings, with their right names.
+    """
+    # A name that is no identifier may be text that slipped into the wrong place.
+    shown = f" {name!r}" if isinstance(name, str) and name.isidentifier() and len(name) <= 40 else ""
+    right = {each: each for each in known} | dict(aliases or {})
+    near = difflib.get_close_matches(str(name)[:40], right, n=1, cutoff=0.6)
+    hint = right[near[0]] if near else None
+    help_ = f"Did you mean {hint!r}?" if hint in known else f"Known are {', '.join(sorted(known))}."
+    return " ".join(filter(None, [f"Unknown option{shown} of {owner}.", help_, advice]))
 
 
 def _is_number(value: object) -> bool:

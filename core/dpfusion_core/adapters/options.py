@@ -1,9 +1,9 @@
 """Options by their names: read, or refused with the nearest right name."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 
 ALIASES = {
@@ -40,17 +40,8 @@ def canonical(
     for name, value in given.items():
         right = name if name in known else ALIASES.get(name, name)
         if right not in known:
-            raise PrivacyParameterError(_unknown(name, known, owner, advice))
+            raise PrivacyParameterError(_validate.unknown_option(name, known, owner, advice, ALIASES))
         if right in options:
             raise PrivacyParameterError(f"{owner}: {right!r} is given twice, under two names. Give it once.")
         options[right] = value
     return options
-
-
-def _unknown(name: object, known: Collection[str], owner: str, advice: str) -> str:
-    # A name that is no identifier may be text that slipped into the wrong place.
-    shown = f" {name!r}" if isinstance(name, str) and name.isidentifier() and len(name) <= 40 else ""
-    near = difflib.get_close_matches(str(name)[:40], [*known, *ALIASES], n=1, cutoff=0.6)
-    hint = ALIASES.get(near[0], near[0]) if near else None
-    help_ = f"Did you mean {hint!r}?" if hint in known else f"Known are {', '.join(sorted(known))}."
-    return " ".join(filter(None, [f"Unknown option{shown} of {owner}.", help_, advice]))

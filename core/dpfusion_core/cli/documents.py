@@ -13,22 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dpfusion_core.cli.taggers import load_engine, make_tagger, read_text
 from dpfusion_core.documents.chunks import Level
-from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.privacy import Neighbours, PrivacyBudget
-from dpfusion_core.tagging import (
-    CONSTITUTIONS,
-    ConstitutionTagger,
-    DocumentPrivacyTagger,
-    Narrowing,
-    PhraseTagger,
-    PresidioTagger,
-    Span,
-    Tagger,
-    TokenClassificationTagger,
-    UnionTagger,
-    find_spans,
-)
+from dpfusion_core.tagging import Narrowing, Span, find_spans
+from dpfusion_core.tagging.narrowing import TIMEOUT
 from dpfusion_core.views import (
     Placeholder,
     fixed_placeholder,
@@ -56,7 +46,14 @@ _TaggerModel = Annotated[
 ]
 
 
+# What has no effect at a level, by the names of the parameters.
+_MODEL = ("model", "max_tokens", "chunk", "temperature")
+_BUDGET = ("epsilon", "delta", "neighbours", "ledger", "budget")
+_IDLE: dict[Level, tuple[str, ...]] = {"redact": (*_MODEL, *_BUDGET), "paraphrase": _BUDGET, "dp": ()}
+
+
 def privatize(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN", help="Folder or file: txt, md, jsonl, csv.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the outputs and report.jsonl.")],
     level: Annotated[Level, typer.Option(help="redact, paraphrase or dp.")] = "redact",
@@ -79,6 +76,20 @@ def privatize(
     keep: Annotated[
         str | None, typer.Option(help="Of tables: public columns to copy. All others are left out.")
     ] = None,
+    row_id: Annotated[
+        str | None,
+        typer.Option("--id", help="Of tables: the column that says whose a row is; its values are public."),
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the input folder in the ids of privacy units, in the place of its path: it stays when the "
+            "folder moves."
+        ),
+    ] = None,
+    follow_symlinks: Annotated[
+        bool, typer.Option("--follow-symlinks", help="Follow symbolic links in the input folder.")
+    ] = False,
     placeholder: Annotated[
         str,
         typer.Option(help="A text, or label, numbered, length: [PERSON], [PERSON_1], as long as the text."),
@@ -93,8 +104,8 @@ def privatize(
         bool, typer.Option("--trust-empty", help="A text in which nothing is found is public.")
     ] = False,
     tagger_timeout: Annotated[
-        float | None, typer.Option(help="Seconds after which a tagger has failed.")
-    ] = None,
+        float, typer.Option(help="Seconds for each document after which a tagger has failed.")
+    ] = TIMEOUT,
     ledger: Annotated[
         str | None,
         typer.Option(envvar="DPFUSION_LEDGER_URL", help="Level dp: SQLAlchemy URL of a ledger to charge."),
@@ -111,12 +122,13 @@ def privatize(
     from dpfusion_core.documents.formats import Columns
     from dpfusion_core.documents.levels import Privatizer
 
+    _check_used(context, level, tagger, ledger)
     if level == "dp" and epsilon is None:
         raise PrivacyParameterError("Level dp needs --epsilon, what a document may lose, for example 8.")
     specs = tagger or ["presidio"]
     options: dict[str, Any] = {}
     if level != "redact":
-        options |= {"temperature": temperature, "max_tokens": max_tokens}
+        options |= {"temperature": temperature, "max_tokens": max_tokens, "chunk": chunk}
     if epsilon is not None:
         options |= {"epsilon": epsilon, "delta": delta, "neighbours": neighbours}
     narrowing = Narrowing(
@@ -130,14 +142,15 @@ def privatize(
     privatizer = Privatizer(
         level,
         tagger=narrowing,
-        engine=None if level == "redact" else _engine(model, _ledger(ledger, budget or epsilon, delta)),
+        engine=None
+        if level == "redact"
+        else load_engine(model, _ledger(ledger, epsilon if budget is None else budget, delta)),
         placeholder=_placeholder(placeholder),
-        chunk=chunk,
         **options,
     )
     settings = {
         "level": level, "taggers": specs, "tagger model": tagger_model, "units": units, "placeholder": placeholder,
-        "on tagger error": on_tagger_error, "trust empty": trust_empty, "chunk": chunk,
+        "on tagger error": on_tagger_error, "trust empty": trust_empty,
         **({} if level == "redact" else {"model": model}), **options,
     }  # fmt: skip
     console = Console(stderr=True)
@@ -151,7 +164,9 @@ def privatize(
             target,
             privatizer,
             settings=settings,
-            columns=Columns(_names(columns), _names(keep)),
+            columns=Columns(_names(columns), _names(keep), row_id),
+            collection=collection,
+            follow_symlinks=follow_symlinks,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     out = Console()
@@ -161,8 +176,8 @@ def privatize(
         out.print(
             f"Each with epsilon = {epsilon:g} at delta = {delta:g}, {neighbours} neighbours.", highlight=False
         )
-    for name in summary.skipped:
-        out.print(Text(f"left out {name}: neither txt, md, jsonl nor csv", "yellow"))
+    for name, reason in summary.skipped.items():
+        out.print(Text(f"left out {name}: {reason}", "yellow"))
     for name, reason in summary.failed.items():
         out.print(Text(f"failed {name}: {reason}", "red"))
     if summary.failed:
@@ -170,6 +185,7 @@ def privatize(
 
 
 def tag(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A text in UTF-8; - for standard input.")],
     tagger: _TaggerSpecs = None,
     tagger_model: _TaggerModel = "dpfusion-tiny",
@@ -178,7 +194,8 @@ def tag(
     ] = False,
 ) -> None:
     """Show in colour what is private in a text."""
-    text = _read(file)
+    _check_tagger_model(context, tagger)
+    text = read_text(file)
     spans = find_spans(make_tagger(tagger or ["presidio"], tagger_model), text) if text.strip() else []
     console = Console(highlight=False, soft_wrap=True)
     if as_json:
@@ -196,51 +213,38 @@ def tag(
     console.print(table if spans else "Nothing private was found.")
 
 
-def make_tagger(specs: list[str], model: str) -> Tagger:
-    """Return the tagger that the command line asks for.
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Tell whether an option stands on the command line. What the environment says is for every command."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
-    Args:
-        specs: Kinds of taggers, with what they need behind a colon.
-        model: The chat model of constitution taggers.
+
+def _check_used(context: typer.Context, level: Level, tagger: list[str] | None, ledger: str | None) -> None:
+    """Refuse options that have no effect.
 
     Raises:
-        PrivacyParameterError: If a kind is unknown or lacks what it needs.
+        PrivacyParameterError: If there is one.
     """
-    taggers = [_tagger(*spec.partition(":")[::2], model) for spec in specs]
-    return taggers[0] if len(taggers) == 1 else UnionTagger(*taggers)
+    flags = {each.name: each.opts[0] for each in context.command.params}
+    idle = [flags[name] for name in _IDLE[level] if _is_given(context, name)]
+    if idle:
+        raise PrivacyParameterError(
+            f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect at level {level!r}: leave out, or "
+            f"choose --level {'dp' if level == 'paraphrase' else 'paraphrase or dp'}."
+        )
+    if ledger is None and _is_given(context, "budget"):
+        raise PrivacyParameterError(
+            "--budget is for the accounts of a ledger: give --ledger, or leave it out."
+        )
+    _check_tagger_model(context, tagger)
 
 
-def _tagger(kind: str, value: str, model: str) -> Tagger:
-    if kind == "presidio":
-        return PresidioTagger(value or "en")
-    if kind == "phrases" and value:
-        return PhraseTagger([line for line in _read(Path(value)).splitlines() if line.strip()])
-    if kind == "tokens" and value:
-        return TokenClassificationTagger(value)
-    if kind == "constitution":
-        rules = value or "HEALTH"
-        return ConstitutionTagger(_engine(model), rules if rules in CONSTITUTIONS else _read(Path(rules)))
-    if kind == "document-privacy":
-        service = DocumentPrivacyTagger()
-        service.set_constitution(value or "HEALTH")
-        return service
-    raise PrivacyParameterError(
-        f"Unknown tagger {kind!r}: use presidio, phrases:FILE, tokens:MODEL, constitution:NAME or "
-        "document-privacy:NAME."
-    )
-
-
-def _engine(model: str, ledger: Any = None) -> Any:
-    import torch
-
-    from dpfusion_core.cli.demo import quiet_transformers
-    from dpfusion_core.engine import FusionEngine
-    from dpfusion_core.tiny import MODEL_NAME
-
-    quiet_transformers()
-    if model == MODEL_NAME:
-        torch.set_num_threads(1)  # it is so small that threads only wait for each other
-    return FusionEngine.from_pretrained(model, ledger=ledger)
+def _check_tagger_model(context: typer.Context, specs: list[str] | None) -> None:
+    is_asked = any(spec.partition(":")[0] == "constitution" for spec in specs or ())
+    if _is_given(context, "tagger_model") and not is_asked:
+        raise PrivacyParameterError(
+            "--tagger-model is for --tagger constitution:NAME: give such a tagger, or leave it out."
+        )
 
 
 def _ledger(url: str | None, epsilon: float | None, delta: float) -> Any:
@@ -259,13 +263,6 @@ def _placeholder(name: str) -> Placeholder:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name for name in map(str.strip, (text or "").split(",")) if name)
-
-
-def _read(file: Path) -> str:
-    with errors_as(ViewError, lambda error: f"Cannot read {file}: {error.strerror}.", only=OSError):
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    with errors_as(ViewError, f"{file} is not a text in UTF-8."):
-        return data.decode("utf-8")
 
 
 def _coloured(text: str, spans: list[Span], styles: dict[str, str]) -> Text:

@@ -1,18 +1,18 @@
 """A run over a folder, which goes on where it stopped."""
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpfusion_core.documents.formats import TABLES, TEXTS, Columns, Content, Document, read, write
-from dpfusion_core.documents.journal import Entry, Journal
+from dpfusion_core.documents.files import check_outputs, find_files, replace_file
+from dpfusion_core.documents.formats import TABLES, TEXTS, Columns, Content, Document, read, suffix, write
+from dpfusion_core.documents.journal import FILE, Entry, Journal
 from dpfusion_core.documents.levels import Privatizer
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
+from dpfusion_core.units import unit_id
 
 REPORT = "report.jsonl"
 
@@ -25,13 +25,13 @@ class RunSummary:
         done: Documents that it privatised.
         known: Documents that an earlier run had privatised already; nothing was charged for them.
         failed: What went wrong, by document or file; never with text.
-        skipped: Files of other kinds, which are not in the output.
+        skipped: What is not in the output and why, by file: other kinds of files, symbolic links, pipes.
     """
 
     done: int = 0
     known: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def privatize_folder(
@@ -41,14 +41,21 @@ def privatize_folder(
     *,
     settings: Mapping[str, Any],
     columns: Columns | None = None,
+    collection: str | None = None,
+    follow_symlinks: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RunSummary:
     """Privatise the txt, md, jsonl and csv files of a folder, or one file.
 
-    A document is a file of text, or a row of a table. Its privacy unit is its path in the folder, with the
-    number of the row: ``notes/17.txt``, ``visits.csv#3``. A run that was interrupted goes on where it
-    stopped; a document that is in the output is not charged again, unless it has changed. A document that
-    fails does not stop the others; a file appears in the output once all of its documents are done.
+    A document is a file of text, or a row of a table. Its privacy unit is where the file lies on this
+    machine, all links resolved: ``/data/hr/notes/17.txt``, from whatever folder and by whatever path the run
+    was started. With a collection it is that name and the path in the input folder, ``hr/notes/17.txt``,
+    which stays when the folder moves. Rows have their id behind it, ``/data/hr/visits.csv#4711``, or their
+    number; a number changes when a row is inserted, so a ledger wants an id.
+
+    A run that was interrupted goes on where it stopped; a document that is in the output is not charged
+    again, unless it has changed. A document that fails does not stop the others; a file appears in the
+    output once all of its documents are done.
 
     Args:
         source: The folder, or a file.
@@ -58,30 +65,45 @@ def privatize_folder(
         settings: What the outputs depend on, by name, as values that JSON knows: a folder holds outputs
             of the same settings only.
         columns: For tables.
+        collection: Name of the input folder in the ids of privacy units, in the place of its path.
+        follow_symlinks: Whether links in the input folder are followed. They may lead anywhere.
         on_progress: Called with the number of documents that are done, and of all.
 
     Returns:
         What was done.
 
     Raises:
-        PrivacyParameterError: If there is nothing to read, source and target overlap, or the target holds
-            outputs of other settings.
-        UnsupportedError: If another run is using the target.
+        PrivacyParameterError: If there is nothing to read, source and target overlap, the target holds
+            outputs of other settings, or a ledger is to be charged for rows without ids.
+        UnsupportedError: If another run is using the target, or a link leads out of it.
     """
     columns = columns or Columns()
-    files, summary = _files(source, target), RunSummary()
+    found = find_files(source, target, follow_symlinks=follow_symlinks)
+    files, summary = found.files, RunSummary(skipped=dict(found.left_out))
+    if columns.id is None and privatizer.is_charged and any(suffix(name) in TABLES for name in files):
+        raise PrivacyParameterError(
+            "The ledger keeps an account for each row of a table, and the number of a row changes when one is "
+            "inserted. Name the column that says whose a row is (--id), or leave out the ledger."
+        )
     contents: dict[str, Content] = {}
     for name, path in files.items():
-        if path.suffix.lower() not in (*TEXTS, *TABLES):
-            summary.skipped.append(name)
-            continue
-        try:
-            contents[name] = read(path, name, columns)
-        except (DPFusionError, OSError) as error:
-            summary.failed[name] = _reason(error)
+        if name == REPORT:
+            summary.failed[name] = (
+                f"Its output would be the report. Give the file another name than {REPORT}."
+            )
+        elif suffix(name) not in (*TEXTS, *TABLES):
+            summary.skipped[name] = "neither txt, md, jsonl nor csv"
+        else:
+            unit = path.as_posix() if collection is None else f"{unit_id(collection)}/{name}"
+            try:
+                contents[name] = read(path, name, unit, columns)
+            except (DPFusionError, OSError) as error:
+                summary.failed[name] = _reason(error)
     total = sum(len(content.documents) for content in contents.values())
     target.mkdir(parents=True, exist_ok=True)
+    check_outputs(target, [*contents, REPORT, FILE])
     asked = {**settings, "columns": list(columns.private), "keep": list(columns.keep)}
+    asked |= {} if columns.id is None else {"id": columns.id}
     with closing(Journal(target, asked)) as journal:
         lines: list[dict[str, Any]] = []
         count = 0
@@ -96,72 +118,28 @@ def privatize_folder(
                     lines.append({"document": document.name, **entry.report})
             if len(entries) == len(content.documents):
                 texts = [entry.texts for entry in entries]
-                _replace(target / name, write(files[name], content, texts, columns))
+                replace_file(target, name, write(name, content, texts, columns))
         lines += [{"document": name, "error": reason} for name, reason in summary.failed.items()]
-        _replace(target / REPORT, "".join(json.dumps(line) + "\n" for line in lines))
+        lines += [{"document": name, "left out": reason} for name, reason in summary.skipped.items()]
+        replace_file(target, REPORT, "".join(json.dumps(line) + "\n" for line in lines))
     return summary
 
 
 def _one(document: Document, journal: Journal, privatizer: Privatizer, summary: RunSummary) -> Entry | None:
     """Return a document from the journal, or privatise it and enter it there."""
-    known = journal.find(document.name, document.parts)
+    known = journal.find(document.key, document.parts)
     if known is not None:
         summary.known += 1
         return known
     try:
-        texts, report = privatizer(document.parts, document.name)
+        texts, report = privatizer(document.parts, document.unit)
     except DPFusionError as error:
         summary.failed[document.name] = _reason(error)
         return None
     entry = Entry(texts, report.as_dict())
-    journal.enter(document.name, document.parts, entry)
+    journal.enter(document.key, document.parts, entry)
     summary.done += 1
     return entry
-
-
-def _files(source: Path, target: Path) -> dict[str, Path]:
-    """Return the files to read, by their path in the folder; hidden ones are left out."""
-    inside, outside = source.resolve(), target.resolve()
-    if not inside.exists():
-        raise PrivacyParameterError(f"There is no {source}.")
-    if inside.is_file():
-        if outside == inside or outside == inside.parent:
-            raise PrivacyParameterError("The output folder must not be the one that the input is in.")
-        return {source.name: source}
-    if outside.is_relative_to(inside) or inside.is_relative_to(outside):
-        raise PrivacyParameterError("Input and output must be two folders, neither of them in the other.")
-    found = {path.relative_to(source).as_posix(): path for path in _walk(source)}
-    if not found:
-        raise PrivacyParameterError(f"There is no file in {source}.")
-    return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
-        elif path.is_file():
-            yield path
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is there with its whole content or not at all."""
-    data = text.encode("utf-8")
-    if path.is_file() and path.read_bytes() == data:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _reason(error: Exception) -> str:

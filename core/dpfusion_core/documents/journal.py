@@ -5,11 +5,13 @@ written to the output folder. So after an interruption, what is entered needs no
 was charged and not entered was never shown.
 """
 
+import errno
 import hmac
 import json
 import os
 import secrets
 import sqlite3
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +51,7 @@ class Journal:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         path = folder / FILE
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        _make_private(path)
         self._connection = sqlite3.connect(path, timeout=0.5, isolation_level=None)
         try:
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -121,3 +122,23 @@ def _unwritten(error: sqlite3.Error) -> str:
         f"The journal cannot be written ({error}), so the document is not released. See to the disk and "
         "its permissions, and give the command again."
     )
+
+
+def _make_private(path: Path) -> None:
+    """Make a file for its owner alone, or an older one so; never where a link leads."""
+
+    def refused(error: OSError) -> str:
+        return (
+            f"The journal {path} cannot be used: {error.strerror}. It must be a file of yours, and no link."
+        )
+
+    with errors_as(UnsupportedError, refused, only=OSError):
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is not a file")
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+                os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)

@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, cast, get_args, overload
+from typing import Any, cast, overload
 
 from dpfusion_core import _validate
 from dpfusion_core.documents.chunks import DocumentReport, Level, PrivatizedDocument, cut, redact
+from dpfusion_core.documents.options import BUDGET, check_options
 from dpfusion_core.documents.rewriting import Rewriter
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError
@@ -21,9 +22,7 @@ from dpfusion_core.tagging.spans import DEFAULT_LABEL
 from dpfusion_core.views import Placeholder, fixed_placeholder
 
 INSTRUCTION = "Paraphrase the text. Output only the paraphrase."
-
-_BUDGET = frozenset({"epsilon", "delta", "order", "responses", "alpha", "beta", "mixing_loss", "neighbours"})
-_NOT_FOR_DOCUMENTS = frozenset({"max_new_tokens", "accounting", "spending", "on_exhausted", "curator"})
+CHUNK = 1500
 
 
 class Privatizer:
@@ -45,11 +44,17 @@ class Privatizer:
         engine: FusionEngine | str | None = None,
         placeholder: str | Placeholder | None = None,
         max_tokens: int | None = None,
-        chunk: int = 1500,
-        instruction: str = INSTRUCTION,
+        chunk: int | None = None,
+        instruction: str | None = None,
         **options: Any,
     ) -> None:
-        _check_options(level, options)
+        writing = {"max_tokens": max_tokens, "chunk": chunk, "instruction": instruction}
+        check_options(level, options, [name for name, value in writing.items() if value is not None])
+        if level == "redact" and engine is not None and None not in (tagger, placeholder):
+            raise PrivacyParameterError(
+                "Level 'redact' needs no model, and tagger and placeholder are given: leave out engine, or choose "
+                "level 'paraphrase' or 'dp'."
+            )
         if isinstance(engine, str):
             engine = FusionEngine.from_pretrained(engine)
         if tagger is None:
@@ -63,8 +68,8 @@ class Privatizer:
         self.level = level
         self._narrowing = tagger if isinstance(tagger, Narrowing) else Narrowing(tagger)
         self._placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
-        self._chunk = _validate.count(chunk, "chunk", minimum=50)
-        self._budget = cast(GenerationOptions, {k: v for k, v in options.items() if k in _BUDGET})
+        self._chunk = _validate.count(CHUNK if chunk is None else chunk, "chunk", minimum=50)
+        self._budget = cast(GenerationOptions, {k: v for k, v in options.items() if k in BUDGET})
         # Other levels spend nothing, whatever ledger the engine has.
         self._ledger = engine.ledger if engine is not None and level == "dp" else None
         self._rewriter = None
@@ -74,8 +79,13 @@ class Privatizer:
                     f"Level {level!r} needs a model: give engine=, for example engine='dpfusion-tiny'."
                 )
             limit = None if max_tokens is None else _validate.count(max_tokens, "max_tokens")
-            sampling = {k: v for k, v in options.items() if k not in _BUDGET}
-            self._rewriter = Rewriter(engine, self._placeholder, instruction, limit, sampling)
+            sampling = {k: v for k, v in options.items() if k not in BUDGET}
+            self._rewriter = Rewriter(engine, self._placeholder, instruction or INSTRUCTION, limit, sampling)
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether a ledger is charged for each document."""
+        return self._ledger is not None
 
     def __call__(
         self, parts: Sequence[str], unit: str | None = None, stop: threading.Event | None = None
@@ -149,8 +159,8 @@ def privatize(
     names: str | Sequence[str] | None = None,
     placeholder: str | Placeholder | None = None,
     max_tokens: int | None = None,
-    chunk: int = 1500,
-    instruction: str = INSTRUCTION,
+    chunk: int | None = None,
+    instruction: str | None = None,
     progress: bool = False,
     **options: Any,
 ) -> PrivatizedDocument | list[PrivatizedDocument]:
@@ -177,11 +187,12 @@ def privatize(
         placeholder: What stands in the place of private text; the engine's, or ``____``.
         max_tokens: Largest number of tokens that a document is rewritten in, all chunks together; at
             level ``"dp"`` epsilon is spread over them. By default somewhat more than it has redacted.
-        chunk: Number of characters after which a chunk ends with the sentence. A model reads one at a time.
-        instruction: What the model is told to do; public.
+        chunk: Number of characters after which a chunk ends with the sentence; 1500 by default. A model
+            reads one at a time.
+        instruction: What the model is told to do, by default to paraphrase; public.
         progress: Whether to show a progress bar on standard error.
         **options: ``epsilon`` and ``delta`` of each document, or ``alpha`` and ``beta``, and how tokens are
-            sampled: see :class:`~dpfusion_core.GenerationOptions`.
+            sampled: see :class:`~dpfusion_core.GenerationOptions`. What has no effect at a level is refused.
 
     Returns:
         The document with its report; a list for several documents.
@@ -236,6 +247,7 @@ async def aprivatize(
     level: Level = "redact",
     *,
     names: str | Sequence[str] | None = None,
+    progress: bool = False,
     **arguments: Any,
 ) -> PrivatizedDocument | list[PrivatizedDocument]:
     """Privatise documents without blocking the event loop; see :func:`privatize`.
@@ -243,41 +255,17 @@ async def aprivatize(
     If it is cancelled, the work ends with the chunk in progress. What was charged for the document in
     progress and not used is given back.
     """
-    arguments.pop("progress", None)
     privatizer = await asyncio.to_thread(Privatizer, level, **arguments)
     texts = [documents] if isinstance(documents, str) else list(documents)
     stop = threading.Event()
     done = []
     try:
-        for text, unit in zip(texts, _units(names, len(texts)), strict=True):
+        for text, unit in _shown(list(zip(texts, _units(names, len(texts)), strict=True)), progress):
             (written,), report = await asyncio.to_thread(privatizer, [text], unit, stop)
             done.append(PrivatizedDocument(written, report))
     finally:
         stop.set()
     return done[0] if isinstance(documents, str) else done
-
-
-def _check_options(level: Level, options: dict[str, Any]) -> None:
-    if level not in get_args(Level):
-        raise PrivacyParameterError(f"Expected level 'redact', 'paraphrase' or 'dp', got {level!r}.")
-    for name in options:
-        if name not in GenerationOptions.__annotations__:
-            raise PrivacyParameterError(f"Unknown option {name!r}.")
-        if name in _NOT_FOR_DOCUMENTS:
-            raise PrivacyParameterError(
-                f"{name} is not for documents: their length is max_tokens, and they are charged with fixed "
-                "accounting, as a whole or not at all."
-            )
-    budget = sorted(name for name in _BUDGET & set(options) if options[name] is not None)
-    if level != "dp" and budget:
-        raise PrivacyParameterError(
-            f"Level {level!r} is not differentially private and spends no budget: leave out "
-            f"{', '.join(budget)}, or choose level 'dp'."
-        )
-    if level == "dp" and not {"epsilon", "alpha", "beta"} & set(budget):
-        raise PrivacyParameterError(
-            "Level 'dp' needs a budget for each document, for example epsilon=8.0, delta=1e-5."
-        )
 
 
 def _units(names: str | Sequence[str] | None, count: int) -> list[str | None]:

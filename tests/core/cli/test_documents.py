@@ -64,7 +64,7 @@ def test_dp_with_a_ledger(folder: Path) -> None:
     assert "1 done before" in output
     (line,) = (folder / "out/report.jsonl").read_text().splitlines()
     assert json.loads(line)["guarantee"]["epsilon"] == pytest.approx(8.0, abs=1e-9)
-    code, output = run("ledger", "show", "a.txt", "--url", url)
+    code, output = run("ledger", "show", folder / "in/a.txt", "--url", url)
     assert code == 0
 
 
@@ -124,6 +124,14 @@ def test_tag_with_the_embedded_model(folder: Path) -> None:
     [
         (["privatize", "IN", "OUT", "--level", "dp"], "--epsilon"),
         (["privatize", "IN", "OUT", "--epsilon", "8"], "leave out"),
+        (["privatize", "IN", "OUT", "--max-tokens", "8"], "--max-tokens has no effect at level 'redact'"),
+        (["privatize", "IN", "OUT", "--temperature", "1.0", "--chunk", "100"], "--temperature"),
+        (["privatize", "IN", "OUT", "--model", "dpfusion-tiny"], "--model"),
+        (["privatize", "IN", "OUT", "--ledger", "sqlite://"], "--ledger"),
+        (["privatize", "IN", "OUT", "--level", "paraphrase", "--delta", "1e-6"], "--delta"),
+        (["privatize", "IN", "OUT", "--level", "dp", "--epsilon", "8", "--budget", "9"], "--ledger"),
+        (["privatize", "IN", "OUT", "--tagger-model", "dpfusion-tiny"], "constitution"),
+        (["tag", "IN/a.txt", "--tagger-model", "dpfusion-tiny"], "constitution"),
         (["privatize", "IN", "OUT", "--tagger", "magic"], "Unknown tagger"),
         (["privatize", "IN", "OUT", "--tagger", "phrases:/no/such/file"], "Cannot read"),
         (["privatize", "IN", "IN", "--tagger", "presidio"], "neither"),
@@ -135,3 +143,47 @@ def test_bad_arguments(folder: Path, arguments: list[str], words: str) -> None:
     places = {"IN": str(folder / "in"), "OUT": str(folder / "out")}
     with pytest.raises(DPFusionError, match=words):
         run(*(places.get(argument, argument) for argument in arguments))
+
+
+def test_options_that_no_command_has_are_refused_with_the_nearest_name(folder: Path) -> None:
+    code, output = run("privatize", folder / "in", folder / "out", "--epsilonn", "8")
+    assert code == 2
+    assert "--epsilon" in output.replace("--epsilonn", "")
+    assert not (folder / "out").exists()
+
+
+def test_a_ledger_named_by_the_environment_is_for_the_levels_that_use_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPFUSION_LEDGER_URL", f"sqlite:///{folder / 'ledger.db'}")
+    code, _ = run("privatize", folder / "in/a.txt", folder / "out", "--tagger", f"phrases:{folder / 'names'}")
+    assert code == 0
+
+
+def test_a_collection_names_units_and_rows_need_an_id(folder: Path) -> None:
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    options = ["--level", "dp", "--epsilon", 4, "--budget", 8, "--max-tokens", 12, "--ledger", url,
+               "--tagger", "presidio", "--columns", "note"]  # fmt: skip
+    with pytest.raises(DPFusionError, match="--id"):
+        run("privatize", folder / "in", folder / "out", *options)
+    assert not (folder / "ledger.db").exists()
+    code, _ = run(
+        "privatize", folder / "in", folder / "out", *options, "--id", "id", "--collection", "Clinic A"
+    )
+    assert code == 0
+    for unit in ("clinic a/a.txt", "clinic a/t.csv#7"):
+        code, output = run("ledger", "show", unit, "--url", url)
+        assert (code, "reserve" in output or "4" in output) == (0, True)
+
+
+def test_links_are_left_out_unless_asked_for(folder: Path) -> None:
+    (folder / "secret.txt").write_text("Ann and the key")
+    (folder / "in/link.txt").symlink_to(folder / "secret.txt")
+    names = f"phrases:{folder / 'names'}"
+    _, output = run("privatize", folder / "in/", folder / "out", "--columns", "note", "--tagger", names)
+    assert "left out link.txt: a symbolic link" in output
+    assert not (folder / "out/link.txt").exists()
+    run(
+        "privatize", folder / "in", folder / "o2", "--columns", "note", "--tagger", names, "--follow-symlinks"
+    )
+    assert (folder / "o2/link.txt").read_text() == "____ and the key"

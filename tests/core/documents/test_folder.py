@@ -52,7 +52,7 @@ def test_texts_keep_their_paths_and_every_byte_that_is_public(tmp_path: Path) ->
         tmp_path / "in", a_txt="\ufeffsee xyzzy\r\nand\n", sub__b_md="# xyzzy \u00e9\n", c_TXT="xyzzy"
     )
     summary = run(source, tmp_path / "out")
-    assert (summary.done, summary.failed, summary.skipped) == (3, {}, [])
+    assert (summary.done, summary.failed, summary.skipped) == (3, {}, {})
     assert (tmp_path / "out/a.txt").read_bytes() == "\ufeffsee ____\r\nand\n".encode()
     assert (tmp_path / "out/sub/b.md").read_text() == "# ____ \u00e9\n"
     assert (tmp_path / "out/c.TXT").read_text() == "____"
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_fails_alone_and_without_a_word_of_it(tmp_path: Path
         (source / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     summary = run(source, tmp_path / "out", columns=Columns(("note",)))
     assert summary.done == 1
-    assert summary.skipped == ["picture.png"]
+    assert list(summary.skipped) == ["picture.png"]
     assert {name.split("#")[0] for name in summary.failed} == set(BAD)
     for name, reason in summary.failed.items():
         assert BAD[name.split("#")[0]][1] in reason
@@ -202,18 +202,27 @@ def ledger_at(path: Path, epsilon: float = 8.0) -> PrivacyLedger:
 
 def test_each_output_is_charged_once_to_its_own_account(tmp_path: Path) -> None:
     source, target = (
-        fill(tmp_path / "in", a_txt="see xyzzy", t_jsonl='{"n": "see xyzzy"}\n{"n": "xyzzy"}\n'),
+        fill(
+            tmp_path / "in",
+            a_txt="see xyzzy",
+            t_jsonl='{"i": "x", "n": "see xyzzy"}\n{"i": 7, "n": "xyzzy"}\n',
+        ),
         tmp_path / "out",
     )
     with ledger_at(tmp_path / "ledger.db") as ledger:
         engine = FusionEngine(saying_backend("ab"), ledger=ledger)
         for _ in range(3):
             summary = run(
-                source, target, columns=Columns(("n",)), level="dp", engine=engine, epsilon=8.0, max_tokens=9
-            )
+                source, target, columns=Columns(("n",), id="i"), level="dp", engine=engine, epsilon=8.0,
+                max_tokens=9,
+            )  # fmt: skip
             assert summary.failed == {}
-        for unit in ("a.txt", "t.jsonl#1", "t.jsonl#2"):
-            assert [entry.kind for entry in ledger.entries(unit)] == ["open", "reserve", "settle"]
+        for name in ("a.txt", "t.jsonl#x", "t.jsonl#7"):
+            assert [entry.kind for entry in ledger.entries(f"{source}/{name}")] == [
+                "open",
+                "reserve",
+                "settle",
+            ]
     guarantee = report(target)["t.jsonl#1"]["guarantee"]
     assert guarantee["epsilon"] == pytest.approx(8.0, abs=1e-9)
     assert guarantee["neighbours"] == "zero-out"
@@ -241,8 +250,8 @@ def test_a_document_whose_budget_is_spent_fails_alone(tmp_path: Path) -> None:
     source, target = fill(tmp_path / "in", a_txt="see xyzzy", b_txt="see xyzzy"), tmp_path / "out"
     opened = PrivacyLedger(f"sqlite:///{tmp_path / 'ledger.db'}", key=b"k" * 32)
     with opened as ledger:
-        ledger.open("a.txt", PrivacyBudget(4.0), order=4.0)
-        ledger.open("b.txt", PrivacyBudget(8.0), order=PrivacyBudget(8.0).best_order())
+        ledger.open(f"{source}/a.txt", PrivacyBudget(4.0), order=4.0)
+        ledger.open(f"{source}/b.txt", PrivacyBudget(8.0), order=PrivacyBudget(8.0).best_order())
         engine = FusionEngine(saying_backend("ab"), ledger=opened)
         summary = run(source, target, level="dp", engine=engine, epsilon=8.0, max_tokens=9)
     assert summary.done == 1
@@ -262,7 +271,7 @@ from tests.core.toys import saying_backend
 inner = saying_backend("abcd")
 def slowly(row):
     time.sleep(0.004)
-    return inner._next_logits(row)
+    return inner.score(row, ())
 root = Path(sys.argv[1])
 backend = ScriptedBackend(slowly, inner.tokenizer, inner.vocab_size, eos_token_ids=inner.eos_token_ids)
 with ledger_at(root / "ledger.db", 24.0) as ledger:
@@ -310,7 +319,9 @@ def test_runs_that_are_killed_go_on_and_nothing_released_is_charged_twice(tmp_pa
         now = dict.fromkeys(entered(tmp_path / "out"), 1)
         assert before.keys() <= now.keys()
         with ledger_at(tmp_path / "ledger.db", 24.0) as ledger:
-            counts = {n: sum(e.kind == "reserve" for e in ledger.entries(n)) for n in names}
+            counts = {
+                n: sum(e.kind == "reserve" for e in ledger.entries(f"{tmp_path}/in/{n}")) for n in names
+            }
         for name in before:  # what was released before this run was not charged by it
             assert counts[name] == charges["counts"][name]
         for name in now:  # what is released has been charged
@@ -338,16 +349,16 @@ def test_a_crash_between_the_journal_and_the_file_costs_nothing(
         arguments |= {"epsilon": 8.0, "max_tokens": 9}
         with monkeypatch.context() as patched:
 
-            def crash(path: Path, text: str) -> None:
+            def crash(target: Path, name: str, text: str) -> None:
                 raise KeyboardInterrupt
 
-            patched.setattr("dpfusion_core.documents.folder._replace", crash)
+            patched.setattr("dpfusion_core.documents.folder.replace_file", crash)
             with pytest.raises(KeyboardInterrupt):
                 run(source, target, **arguments)
         assert not (target / "a.txt").exists()
         assert run(source, target, **arguments).known == 1
         assert (target / "a.txt").read_text() == "ab"
-        assert [entry.kind for entry in ledger.entries("a.txt")] == ["open", "reserve", "settle"]
+        assert [entry.kind for entry in ledger.entries(f"{source}/a.txt")] == ["open", "reserve", "settle"]
 
 
 def test_a_crash_while_a_file_is_written_leaves_no_half_of_it(
@@ -359,7 +370,7 @@ def test_a_crash_while_a_file_is_written_leaves_no_half_of_it(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("dpfusion_core.documents.folder.os.fsync", crash)
+        patched.setattr("dpfusion_core.documents.files.os.fsync", crash)
         with pytest.raises(KeyboardInterrupt):
             run(source, target)
     assert [path.name for path in target.iterdir()] == [FILE]

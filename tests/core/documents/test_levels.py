@@ -47,7 +47,7 @@ def recording(answer: str = "ab") -> tuple[FusionEngine, list[str]]:
 
     def next_logits(row: tuple[int, ...]) -> Any:
         seen.append(tokenizer.decode(list(row)))
-        return inner._next_logits(row)
+        return inner.score(row, ())
 
     return FusionEngine(ScriptedBackend(next_logits, tokenizer, VOCAB, eos_token_ids=[EOS])), seen
 
@@ -427,3 +427,25 @@ def test_phrases_of_one_part_are_hidden_in_the_others() -> None:
 
     texts, _ = Privatizer(tagger=FunctionTagger(first_only))([TEXT, "a note on xyzzy"])
     assert texts[1] == "____ note on ____"
+
+
+IDLE: list[tuple[dict[str, Any], str]] = [
+    ({"epsilonn": 8.0}, "Did you mean 'epsilon'"), ({"neighbors": "replace"}, "Did you mean 'neighbours'"),
+    ({"taggr": TAGGER}, "Did you mean 'tagger'"), ({"placholder": "x"}, "Did you mean 'placeholder'"),
+    ({"epsilon": 8.0}, "epsilon"), ({"delta": 1e-6}, "delta"), ({"max_tokens": 9}, "max_tokens"),
+    ({"chunk": 100}, "chunk"), ({"instruction": "x"}, "instruction"), ({"temperature": 0.5}, "temperature"),
+    ({"seed": 1}, "seed"), ({"engine": "dpfusion-tiny", "placeholder": "x"}, "engine"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "words"), IDLE, ids=str)
+def test_options_that_level_redact_does_not_read_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(PrivacyParameterError, match=words):
+        privatize(TEXT, tagger=TAGGER, **options)
+    with pytest.raises(PrivacyParameterError, match=words):
+        asyncio.run(aprivatize(TEXT, tagger=TAGGER, **options))
+
+
+def test_the_async_twin_shows_progress_too(capsys: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(aprivatize([TEXT], tagger=TAGGER, progress=True))
+    assert "Privatising" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""The options of documents: read, or refused."""
+
+from collections.abc import Collection
+from typing import Any, get_args
+
+from dpfusion_core import _validate
+from dpfusion_core.documents.chunks import Level
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.generation import GenerationOptions
+
+BUDGET = frozenset({"epsilon", "delta", "order", "responses", "alpha", "beta", "mixing_loss", "neighbours"})
+_NOT_FOR_DOCUMENTS = frozenset({"max_new_tokens", "accounting", "spending", "on_exhausted", "curator"})
+_ARGUMENTS = frozenset(
+    {"tagger", "engine", "names", "placeholder", "max_tokens", "chunk", "instruction", "progress"}
+)
+
+
+def check_options(level: Level, options: dict[str, Any], writing: Collection[str]) -> None:
+    """Refuse options that are unknown, or that have no effect at the level.
+
+    Args:
+        level: The level.
+        options: The options of a generation.
+        writing: Which of the arguments about rewriting are given.
+
+    Raises:
+        PrivacyParameterError: If there is such an option, or level ``"dp"`` has no budget.
+    """
+    if level not in get_args(Level):
+        raise PrivacyParameterError(f"Expected level 'redact', 'paraphrase' or 'dp', got {level!r}.")
+    known = GenerationOptions.__annotations__.keys() - _NOT_FOR_DOCUMENTS
+    for name in options:
+        if name in _NOT_FOR_DOCUMENTS:
+            raise PrivacyParameterError(
+                f"{name} is not for documents: their length is max_tokens, and they are charged with fixed "
+                "accounting, as a whole or not at all."
+            )
+        if name not in known:
+            raise PrivacyParameterError(_validate.unknown_option(name, known | _ARGUMENTS, "privatize"))
+    budget = sorted(name for name in BUDGET & set(options) if options[name] is not None)
+    if level != "dp" and budget:
+        raise PrivacyParameterError(
+            f"Level {level!r} is not differentially private and spends no budget: leave out "
+            f"{', '.join(budget)}, or choose level 'dp'."
+        )
+    idle = sorted([*writing, *(name for name in options if name not in BUDGET)])
+    if level == "redact" and idle:
+        raise PrivacyParameterError(
+            f"Level 'redact' asks no model: leave out {', '.join(idle)}, or choose level 'paraphrase' or 'dp'."
+        )
+    if level == "dp" and not {"epsilon", "alpha", "beta"} & set(budget):
+        raise PrivacyParameterError(
+            "Level 'dp' needs a budget for each document, for example epsilon=8.0, delta=1e-5."
+        )
