@@ -8,8 +8,9 @@ from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import chain, charges
 from dpfusion_core.ledger.account import Account, as_account
 from dpfusion_core.ledger.base import LedgerBase, check_choice, check_kind
-from dpfusion_core.ledger.chain import AccountState, LedgerEntry, Verification
+from dpfusion_core.ledger.chain import AccountState, LedgerEntry
 from dpfusion_core.ledger.policy import split
+from dpfusion_core.ledger.verification import Progress, Verification, parse_head
 from dpfusion_core.privacy.budget import PrivacyBudget
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
 from dpfusion_core.units import unit_id
@@ -113,14 +114,30 @@ class LedgerCurator(LedgerBase):
             raise _no_account(unit)
         return as_account(state, unit_id(unit))
 
-    def accounts(self) -> Iterator[Account]:
+    def accounts(self, progress: Progress | None = None) -> Iterator[Account]:
         """Go through all accounts, for the curator; their ``unit`` is the keyed hash of the id.
 
+        Args:
+            progress: Is told how many accounts have been read and how many there are.
+
         Raises:
-            LedgerError: If the ledger cannot be reached or read.
+            LedgerError: If the ledger cannot be reached, read or trusted.
         """
-        for state in self._read_accounts(None).values():
-            yield as_account(state, state.unit)
+        from dpfusion_core.ledger import reading, schema
+
+        after, done, total = "", 0, 0
+        while True:
+            with self._store.read() as connection:
+                total = total or (reading.count_rows(connection, schema.accounts) if progress else 0)
+                units = reading.read_units(connection, after)
+                states = reading.read_accounts(connection, units)
+            for unit in units:
+                yield as_account(states[unit], unit)
+            if not units:
+                return
+            after, done = units[-1], done + len(units)
+            if progress is not None:
+                progress(done, max(done, total))
 
     def orders(self, units: Collection[str]) -> float | None:
         """Return which order a request for these units must at least have.
@@ -138,30 +155,42 @@ class LedgerCurator(LedgerBase):
         ]
         return max(smallest, default=None)
 
-    def entries(self, unit: str | None = None) -> Iterator[LedgerEntry]:
+    def entries(self, unit: str | None = None, progress: Progress | None = None) -> Iterator[LedgerEntry]:
         """Go through the log, for the curator: all of it, or what concerns one unit.
 
+        Args:
+            unit: The unit's id; None for all.
+            progress: Is told the number of the entry that has been read and of the last one.
+
         Raises:
-            LedgerError: If the ledger cannot be reached or read.
+            LedgerError: If the ledger cannot be reached, read or trusted.
         """
-        from dpfusion_core.ledger import transaction
+        from dpfusion_core.ledger import reading, schema
 
         hashed = None if unit is None else self._hash([unit])[unit]
-        after = transaction.FIRST
+        after = total = 0
         while True:
             # A transaction per page: the caller may use the ledger while going through its log.
             with self._store.read() as connection:
-                page = transaction.read_page(connection, after, hashed)
+                total = total or (reading.count_rows(connection, schema.log) if progress else 0)
+                page = reading.read_page(connection, after, hashed)
             if not page:
                 return
             yield from map(chain.as_entry, page)
-            after = page[-1]["seq"]
+            after = page[-1].seq
+            if progress is not None:
+                progress(after, max(after, total))
 
-    def verify(self, head: str | None = None) -> Verification:
-        """Examine the log, and the balances against it.
+    def verify(self, head: str | None = None, progress: Progress | None = None) -> Verification:
+        """Examine the log, and the accounts against it; nothing is written.
+
+        Found is what was changed in the log or taken out of it, an account that is not what its entries
+        add up to, and a charge that the budget of its time could not pay. Not found is that the whole
+        ledger is an older copy of itself, such as a backup that was restored: only a head tells.
 
         Args:
             head: A head that was noted earlier (``seq:hash``): it must still be in the log.
+            progress: Is told how many rows have been read and how many there are to read.
 
         Returns:
             What was found. Problems name accounts by keyed hash, and no amounts.
@@ -170,15 +199,12 @@ class LedgerCurator(LedgerBase):
             PrivacyParameterError: If ``head`` is not a head.
             LedgerError: If the ledger cannot be reached or read.
         """
-        from dpfusion_core.ledger import transaction
+        from dpfusion_core.ledger import reading
 
-        replay = chain.Replay(self._store.keyring, None if head is None else chain.parse_head(head))
+        noted = None if head is None else parse_head(head)
+        keyring = self._store.keyring
         with self._store.read() as connection:
-            replay.read(transaction.read_log(connection))
-            stored_head = transaction.read_head(connection)
-            stored = transaction.read_accounts(connection)
-        problems = replay.finish(stored_head, stored)
-        return Verification(not problems, replay.count, f"{replay.seq}:{replay.hash}", problems)
+            return reading.verify(connection, keyring, noted, progress)
 
     async def aopen(
         self,
@@ -210,11 +236,11 @@ class LedgerCurator(LedgerBase):
         """Like ``verify``, in a thread."""
         return await asyncio.to_thread(self.verify, head)
 
-    def _read_accounts(self, hashes: Collection[str] | None) -> dict[str, AccountState]:
-        from dpfusion_core.ledger import transaction
+    def _read_accounts(self, hashes: Collection[str]) -> dict[str, AccountState]:
+        from dpfusion_core.ledger import reading
 
         with self._store.read() as connection:
-            return transaction.read_accounts(connection, hashes)
+            return reading.read_accounts(connection, hashes)
 
     def _check_orders(self, state: AccountState, order: float, unit: str) -> None:
         if order not in state.balances and not self._policy.orders:

@@ -7,7 +7,8 @@ from sqlalchemy import exc
 
 _LOGGER = "dpfusion-ledger"
 
-# What SQLite says, and what to do. Its own messages name tables and files, never values.
+# What SQLite says, and what to do. Its own messages name tables and files; but for the first, no values.
+_UNREADABLE = "could not decode"
 _SQLITE = (
     (("locked", "busy"), "was busy for {timeout:g} s. Try again, or give a longer timeout."),
     (
@@ -48,6 +49,8 @@ def explain(error: exc.SQLAlchemyError, path: Path | None, timeout: float) -> st
         return f"The ledger was busy for {timeout:g} s: no connection was free. Try again."
     if type(original).__module__ == "sqlite3":
         said = str(original)
+        if _UNREADABLE in said.lower():
+            return f"The ledger {path or 'in memory'} holds text that is none: run `dpfusion ledger verify`."
         for words, advice in _SQLITE:
             if any(word in said.lower() for word in words):
                 return f"The ledger {path or 'in memory'} {advice.format(timeout=timeout)} (SQLite: {said})"

@@ -164,13 +164,13 @@ class PrivacyLedger(LedgerCurator):
             rows = transaction.entries_of(reservation.id)
             if not rows:
                 raise LedgerError("The reservation is not in this ledger, so it cannot be settled.")
-            if any(row["kind"] == "settle" for row in rows):
+            if any(row.kind == "settle" for row in rows):
                 raise LedgerError("The reservation has been settled already.")
-            states = transaction.accounts([row["unit"] for row in rows])
+            states = transaction.accounts([row.unit for row in rows])
             for row in rows:
-                back = charges.refunds(chain.read_amounts(row), losses.get(row["unit"]))
-                state = states.get(row["unit"])
-                if state is None or any(state.balances[o].spent < amount for o, amount in back.items()):
+                back = charges.refunds(chain.read_amounts(row.amounts), losses.get(row.unit))
+                state = states.get(row.unit)
+                if state is None or any(_spent(state, order) < amount for order, amount in back.items()):
                     raise LedgerError("The balances do not agree with the log: run `dpfusion ledger verify`.")
                 for order, amount in back.items():
                     state.balances[order].spent -= amount
@@ -204,3 +204,8 @@ class PrivacyLedger(LedgerCurator):
     async def asettle(self, reservation: Reservation, used: Mapping[str, RenyiLoss]) -> None:
         """Like ``settle``, in a thread, where it completes even if this is cancelled."""
         await asyncio.to_thread(self.settle, reservation, used)
+
+
+def _spent(state: chain.AccountState, order: float) -> int:
+    """Return what was spent at an order; less than nothing if someone took the balance away."""
+    return state.balances[order].spent if order in state.balances else -1

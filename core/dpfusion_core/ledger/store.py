@@ -178,6 +178,8 @@ class Store:
 
     def _examine(self, connection: sa.Connection) -> tuple[int, str] | None:
         found = schema.read_version(connection)
+        if found is not None and not (type(found[0]) is int and found[0] > 0):
+            raise LedgerError("The ledger's schema is no number: it is damaged. Restore it from a backup.")
         if found is not None and found[0] > len(schema.MIGRATIONS):
             raise LedgerError(
                 f"The ledger was made by a newer dpfusion (schema {found[0]}; this one knows "

@@ -1,31 +1,24 @@
-"""What one transaction reads and writes: accounts, balances, and the next entries of the log."""
+"""What one transaction writes: accounts, balances, and the next entries of the log."""
 
-from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from dpfusion_core.errors import LedgerError
-from dpfusion_core.ledger import chain
+from dpfusion_core.ledger import chain, schema
 from dpfusion_core.ledger.chain import AccountState, Balance, Kind
 from dpfusion_core.ledger.keys import Keyring
+from dpfusion_core.ledger.reading import changed, read_accounts
 from dpfusion_core.ledger.schema import accounts, balances, log, meta
 
-FIRST = -1  # comes before every entry, also before one that should not be there
-_PAGE = 5_000  # rows of the log that are held in memory at once
+SKEW = timedelta(minutes=5)  # by which the clocks of hosts may differ
+EARLIEST = 2020  # a clock that shows an earlier year was never set
 
-_HEAD = sa.select(meta.c.seq, meta.c.head, meta.c.time)
-_HEAD_LOCKED = _HEAD.with_for_update()  # SQLite, which has locked already, leaves the clause out
-_ACCOUNTS = (
-    sa.select(accounts, balances.c.renyi_order, balances.c.budget, balances.c.spent, balances.c.is_open)
-    .join(balances, balances.c.unit == accounts.c.unit)
-    .order_by(accounts.c.unit, balances.c.renyi_order)
-)
-_ACCOUNTS_OF = _ACCOUNTS.where(accounts.c.unit.in_(sa.bindparam("units", expanding=True)))
+# SQLite, which has locked already, leaves the clause out.
+_HEAD_LOCKED = sa.select(meta.c.seq, meta.c.head, meta.c.time, meta.c.schema_version).with_for_update()
 _ENTRIES_OF = sa.select(log).where(log.c.reservation == sa.bindparam("reservation")).order_by(log.c.seq)
-_PAGE_OF_LOG = sa.select(log).where(log.c.seq > sa.bindparam("after")).order_by(log.c.seq).limit(_PAGE)
-_PAGE_OF_UNIT = _PAGE_OF_LOG.where(log.c.unit == sa.bindparam("of_unit"))
 _SET_BALANCE = (
     sa.update(balances)
     .where(balances.c.unit == sa.bindparam("of_unit"), balances.c.renyi_order == sa.bindparam("of_order"))
@@ -45,44 +38,6 @@ _SET_HEAD = sa.update(meta).values(
 )
 
 
-def read_head(connection: sa.Connection) -> tuple[int, str]:
-    """Return number and hash of the last entry, as the ledger itself has them."""
-    row = connection.execute(_HEAD).first()
-    if row is None:
-        raise _damaged()
-    return row.seq, row.head
-
-
-def read_accounts(connection: sa.Connection, units: Collection[str] | None = None) -> dict[str, AccountState]:
-    """Return accounts by keyed hash: those that exist of ``units``, or all."""
-    found: dict[str, AccountState] = {}
-    query = _ACCOUNTS if units is None else _ACCOUNTS_OF
-    rows = connection.execute(query, {} if units is None else {"units": list(units)})
-    for unit, epsilon, delta, opened_epsilon, opened_delta, accounting, neighbours, shares, *rest in rows:
-        if unit not in found:
-            found[unit] = AccountState(
-                unit, epsilon, delta, opened_epsilon, opened_delta, accounting, neighbours, shares, {}
-            )
-        order, budget, spent, is_open = rest
-        found[unit].balances[order] = Balance(budget, spent, is_open)
-    return found
-
-
-def read_page(connection: sa.Connection, after: int, unit: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of the log that follow entry ``after``, a limited number of them, in order."""
-    if unit is None:
-        return _rows(connection.execute(_PAGE_OF_LOG, {"after": after}))
-    return _rows(connection.execute(_PAGE_OF_UNIT, {"after": after, "of_unit": unit}))
-
-
-def read_log(connection: sa.Connection) -> Iterator[dict[str, Any]]:
-    """Go through the whole log, in order."""
-    after = FIRST
-    while page := read_page(connection, after):
-        yield from page
-        after = page[-1]["seq"]
-
-
 class Transaction:
     """Changes that are made together. Call ``finish`` once, at the end.
 
@@ -97,10 +52,16 @@ class Transaction:
         self._keyring = keyring
         head = connection.execute(_HEAD_LOCKED).first()
         if head is None:
-            raise _damaged()
-        self._seq, self._hash, last = head
-        # The clock may run backwards; the log does not. Its order is that of seq alone.
-        self._time = max(now.astimezone(UTC).isoformat(timespec="microseconds"), last)
+            raise LedgerError("The ledger has lost its head: it is damaged. Restore it from a backup.")
+        self._seq, self._hash, last, version = head
+        if version != len(schema.MIGRATIONS):  # a newer dpfusion may keep accounts in another way
+            raise LedgerError(
+                f"The ledger was brought to schema {version} while this process used it with schema "
+                f"{len(schema.MIGRATIONS)}. Upgrade dpfusion if need be, and start the process again."
+            )
+        if not (type(self._seq) is int and isinstance(self._hash, str)):
+            raise changed("head")
+        self._time = _time_of(now, last)
         self._entries: list[dict[str, Any]] = []
         self._changed: dict[tuple[str, float], Balance] = {}
 
@@ -108,15 +69,15 @@ class Transaction:
         """Return the accounts that exist of these units, by keyed hash."""
         return read_accounts(self._connection, units)
 
-    def entries_of(self, reservation: str) -> list[dict[str, Any]]:
+    def entries_of(self, reservation: str) -> Sequence[sa.Row[Any]]:
         """Return the rows of the log that belong to a reservation.
 
         Raises:
             LedgerError: If one was changed since it was written.
         """
-        rows = _rows(self._connection.execute(_ENTRIES_OF, {"reservation": reservation}))
+        rows = self._connection.execute(_ENTRIES_OF, {"reservation": reservation}).all()
         if not all(chain.is_genuine(self._keyring, row) for row in rows):
-            raise LedgerError("The log of the ledger was changed from outside: run `dpfusion ledger verify`.")
+            raise changed("log")
         return rows
 
     def open(self, account: AccountState) -> None:
@@ -166,8 +127,9 @@ class Transaction:
             "amounts": chain.canonical({repr(order): amount for order, amount in amounts.items()}),
             "details": chain.canonical(dict(details)),
             "previous": self._hash,
+            "hash": "",
         }
-        row["hash"] = chain.seal(self._keyring, row)
+        row["hash"] = chain.seal(self._keyring, tuple(row.values()))
         self._seq, self._hash = row["seq"], row["hash"]
         self._entries.append(row)
         self._changed |= {(unit, order): balance for order, balance in (changed or {}).items()}
@@ -193,10 +155,24 @@ class Transaction:
         self._connection.execute(_SET_HEAD, head)
 
 
-def _rows(result: sa.CursorResult[Any]) -> list[dict[str, Any]]:
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result]
+def _time_of(now: datetime, last: str) -> str:
+    """Return the time that an entry written now is given; ``last`` is that of the entry before.
 
+    The clocks of hosts differ a little, and the log should not seem to run backwards because of that. If
+    they differ by more, one of them is wrong, perhaps by years: then each entry says what its own host
+    believed. The order of the log is that of seq alone.
 
-def _damaged() -> LedgerError:
-    return LedgerError("The ledger has lost its head: it is damaged. Restore it from a backup.")
+    Raises:
+        LedgerError: If one of the two is no time.
+    """
+    if not (isinstance(now, datetime) and now.tzinfo is not None and now.year >= EARLIEST):
+        raise LedgerError("The clock of this host is wrong, or tells no time zone. Set it.")
+    now = now.astimezone(UTC)
+    try:
+        before = datetime.fromisoformat(last) if last else now
+        time = before if timedelta(0) < before - now <= SKEW else now
+    except (TypeError, ValueError):
+        problem = changed("head")
+    else:
+        return time.astimezone(UTC).isoformat(timespec="microseconds")
+    raise problem

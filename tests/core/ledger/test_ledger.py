@@ -346,8 +346,8 @@ def test_several_orders_convert_with_their_share_of_delta(make: Make) -> None:
     assert 8.0 - 1e-9 < ledger.account("a").spent_epsilon <= 8.0
 
 
-def test_the_log_does_not_go_back_when_the_clock_does(make: Make) -> None:
-    times = [datetime(2030, 1, 1, tzinfo=UTC) - timedelta(days=day) for day in range(5)]
+def test_clocks_that_differ_a_little_do_not_turn_the_log_back(make: Make) -> None:
+    times = [datetime(2030, 1, 1, tzinfo=UTC) - timedelta(minutes=minute) for minute in range(5)]
     remaining = iter(times)
     ledger = make(budget=BUDGET, clock=lambda: next(remaining))
     for _ in times:
@@ -356,9 +356,23 @@ def test_the_log_does_not_go_back_when_the_clock_does(make: Make) -> None:
     assert {entry.time for entry in entries} == {times[0]}
     assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5, 6]
     assert ledger.verify().ok
-    later = datetime(2031, 1, 1, tzinfo=UTC)
-    make(budget=BUDGET, clock=lambda: later).reserve({"a": loss(0.1)}, order=4.0)
-    assert list(ledger.entries())[-1].time == later
+
+
+def test_a_host_whose_clock_is_wrong_stamps_its_own_entries_alone(make: Make) -> None:
+    right, wrong = datetime(2030, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
+    for time in (right, wrong, right):
+        make(budget=BUDGET, clock=lambda time=time: time).reserve({"a": loss(0.1)}, order=4.0)
+    ledger = make(budget=BUDGET)
+    assert [entry.time for entry in ledger.entries()] == [right, right, wrong, right]
+    assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("now", [None, "2030-01-01", datetime(2030, 1, 1), datetime(1970, 1, 1, tzinfo=UTC)])
+def test_what_is_no_time_is_not_written(make: Make, now: Any) -> None:
+    ledger = make(budget=BUDGET, clock=lambda: now)
+    with pytest.raises(LedgerError, match="clock"):
+        ledger.reserve({"a": loss(0.1)}, order=4.0)
+    assert list(make(budget=BUDGET).accounts()) == []
 
 
 async def test_the_asynchronous_methods_do_the_same(make: Make) -> None:

@@ -171,6 +171,21 @@ def test_a_migration_runs_exactly_once(url: str, monkeypatch: pytest.MonkeyPatch
         charge(url)
 
 
+def test_an_old_process_notices_that_the_ledger_was_migrated(make: Make, url: str) -> None:
+    ledger = make(budget=BUDGET)
+    held = ledger.reserve({"a": loss(1.0)}, order=4.0)
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = schema_version + 1")
+    for call in (
+        lambda: ledger.reserve({"a": loss(1.0)}, order=4.0),
+        lambda: ledger.settle(held, {"a": loss(0.5)}),
+        lambda: ledger.amend("a", BUDGET, "why"),
+    ):
+        with pytest.raises(LedgerError, match=r"brought to schema 3 .* start the process again"):
+            call()
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = schema_version - 1")
+    assert charge(url) == 1.125
+
+
 def test_a_migration_that_fails_leaves_everything_as_it_was(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
