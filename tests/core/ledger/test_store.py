@@ -124,9 +124,9 @@ def test_a_ledger_without_its_head_is_refused(make: Make, url: str) -> None:
     ledger = make(budget=BUDGET)
     ledger.reserve({"a": loss(1.0)}, order=4.0)
     tamper(url, "DELETE FROM dpfusion_meta")
-    for call in (lambda: ledger.reserve({"a": loss(1.0)}, order=4.0), ledger.verify):
-        with pytest.raises(LedgerError, match="lost its head"):
-            call()
+    with pytest.raises(LedgerError, match="lost its head"):
+        ledger.reserve({"a": loss(1.0)}, order=4.0)
+    assert ledger.verify().problems == ("the ledger has 0 heads in place of one",)
     with pytest.raises(LedgerError):
         make(budget=BUDGET).reserve({"a": loss(1.0)}, order=4.0)
 
