@@ -61,9 +61,14 @@ def random_model(architecture: str, vocab_size: int = 97, **overrides: Any) -> A
         config = {
             "llama": transformers.LlamaConfig,
             "mistral": transformers.MistralConfig,  # sliding window
+            "gemma2": transformers.Gemma2Config,  # sliding window, capped attention scores
             "gemma3": transformers.Gemma3TextConfig,
+            "phi": transformers.PhiConfig,
+            "phi3": transformers.Phi3Config,
             "qwen2": transformers.Qwen2Config,
-        }[architecture](**sizes, **overrides)
+            "mixtral": transformers.MixtralConfig,  # mixtures of experts
+            "qwen2_moe": transformers.Qwen2MoeConfig,
+        }[architecture](**{**sizes, **overrides})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = transformers.AutoModelForCausalLM.from_config(config)

@@ -3,18 +3,23 @@
 import inspect
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from dpfusion_core.backends.guarded import model_errors
+from dpfusion_core.backends.rows import attending_row_by_row
 from dpfusion_core.errors import BackendError, ViewError
 from dpfusion_core.tiny import MODEL_NAME, model_path
 from dpfusion_core.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from dpfusion_core.backends.sessions import BatchedSession, Lockstep, RowwiseSession
+    from dpfusion_core.backends.probe import Passes
+    from dpfusion_core.backends.sessions import Lockstep, ViewsSession
 
 
 _HUB_OPTIONS = frozenset({"cache_dir", "local_files_only", "revision", "token", "trust_remote_code"})
@@ -25,12 +30,22 @@ _STATE_NAMES = ("past_key_values", "cache_params", "state")
 """What architectures call the state that they carry from token to token."""
 
 
+# A model's forward passes take turns, whoever holds it: its attention is switched for some of them.
+_LOCKS: "WeakKeyDictionary[Any, threading.Lock]" = WeakKeyDictionary()
+
+
 class TransformersBackend:
     """A ready model and its tokenizer.
+
+    The views of a request share forward passes if a probe has shown that they do not touch: that each
+    has equal bits whatever stands in the others, their lengths included. Else each has passes of its own.
+    The probe runs here, and again if the model's dtype or device has changed since. While a request is
+    answered, use the model through backends alone.
 
     Args:
         model: An ``AutoModelForCausalLM`` or anything with its call. Set to evaluation mode.
         tokenizer: Its tokenizer, with a chat template if messages are to be used.
+        separate_views: Compute every view in passes of its own, whatever the probe would find.
 
     Raises:
         BackendError: If the model is not a causal language model.
@@ -42,7 +57,7 @@ class TransformersBackend:
         2048
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, *, separate_views: bool = False) -> None:
         config = getattr(model, "config", None)
         if config is None or not callable(model) or getattr(config, "is_encoder_decoder", False):
             raise BackendError(
@@ -53,7 +68,7 @@ class TransformersBackend:
         self._model = model.eval()
         self._tokenizer = tokenizer
         # Forward passes of several threads take turns; between tokens nothing is locked.
-        self._lock = threading.Lock()
+        self._lock = _LOCKS.setdefault(model, threading.Lock())
         accepted = inspect.signature(model.forward).parameters
         self.accepts_positions = "position_ids" in accepted
         known = [name for name in _STATE_NAMES if name in accepted]
@@ -61,6 +76,9 @@ class TransformersBackend:
             raise BackendError(f"{type(model).__name__} has no cache that this backend knows how to carry.")
         self.state_name = known[0]
         self._keep_last: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._separate_views = separate_views
+        self._probed: dict[tuple[Any, ...], Passes] = {}
+        _ = self.passes
 
     @classmethod
     def from_pretrained(
@@ -70,6 +88,7 @@ class TransformersBackend:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         device_map: Any = None,
+        separate_views: bool = False,
         **model_kwargs: Any,
     ) -> "TransformersBackend":
         """Load a model and its tokenizer.
@@ -79,6 +98,7 @@ class TransformersBackend:
             device: Where the model runs; by default CUDA if there is one, else the CPU.
             dtype: Passed through; ``"auto"`` takes the checkpoint's, float32 for the embedded one.
             device_map: Passed through, for models over several devices; excludes ``device``.
+            separate_views: Compute every view in forward passes of its own, see the class.
             **model_kwargs: Passed through to ``AutoModelForCausalLM.from_pretrained``.
 
         Raises:
@@ -104,7 +124,7 @@ class TransformersBackend:
             ) from error
         if device_map is None:
             model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, separate_views=separate_views)
 
     def __repr__(self) -> str:
         return f"TransformersBackend({self.fingerprint})"
@@ -138,25 +158,41 @@ class TransformersBackend:
             ids.update([source] if isinstance(source, int) else source or [])
         return frozenset(ids)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Model, dtype, device and library version."""
+        """Model, dtype, device, library version, and whether views share forward passes."""
         import transformers
 
         name = getattr(self._model.config, "_name_or_path", "") or type(self._model).__name__
-        return f"{name}, {self._model.dtype}, {self._model.device}, transformers {transformers.__version__}"
+        return (
+            f"{name}, {self._model.dtype}, {self._model.device}, transformers {transformers.__version__}, "
+            f"views {self.passes}"
+        )
+
+    @property
+    def passes(self) -> "Passes":
+        """How views are computed: "together" in shared forward passes, or "apart", each in its own.
+
+        "unsafe" says that not even passes of their own give equal bits again: private text is refused.
+        """
+        from dpfusion_core.backends.probe import probe
+
+        state = self._model.dtype, self._model.device
+        if state not in self._probed:
+            self._probed[state] = probe(self, self._text_config, may_join=not self._separate_views)
+        return self._probed[state]
 
     @property
     def _text_config(self) -> Any:
         config = self._model.config
         return config.get_text_config() if hasattr(config, "get_text_config") else config
 
-    def open(self, prompts: Sequence[Sequence[int]]) -> "BatchedSession | RowwiseSession":
+    def open(self, prompts: Sequence[Sequence[int]]) -> "ViewsSession":
         """Begin a request of its own; see :meth:`Lockstep.open`."""
         return self.together().open(prompts)
 
     def together(self) -> "Lockstep":
-        """Return what begins requests that advance in one batch."""
+        """Return what begins requests that advance together, in shared passes where :attr:`passes` says so."""
         from dpfusion_core.backends.sessions import Lockstep
 
         return Lockstep(self)
@@ -166,19 +202,11 @@ class TransformersBackend:
         """Number of token ids that the model can read."""
         return int(self._model.get_input_embeddings().weight.shape[0])
 
-    def forward(self, **inputs: Any) -> Any:
+    def forward(self, *, row_by_row: bool = False, **inputs: Any) -> Any:
         """Run the model on tensors; for the sessions."""
-        try:
-            with self._lock, torch.inference_mode():
-                return self._model(**inputs, use_cache=True, **self._keep_last)
-        except (RuntimeError, ValueError, IndexError) as error:
-            # The model's own message may print tensors; its type is told, its text is not.
-            kind = type(error).__name__
-        if kind == "OutOfMemoryError":
-            raise BackendError(
-                "The device is out of memory. Use shorter prompts, fewer units or a smaller model."
-            )
-        raise BackendError(f"The model failed in its forward pass ({kind}).")
+        attention = attending_row_by_row(self._model) if row_by_row else nullcontext()
+        with model_errors(), self._lock, torch.inference_mode(), attention:
+            return self._model(**inputs, use_cache=True, **self._keep_last)
 
     def tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Put rows of integers on the model's device, ``[rows, length]``."""

@@ -97,11 +97,15 @@ def epsilon(
 
 
 @app.command()
-def doctor() -> None:
-    """Show versions, device and extras, and say what is missing."""
+def doctor(
+    model: Annotated[
+        str, typer.Option(help="A model to load, to see whether its views can share forward passes.")
+    ] = "dpfusion-tiny",
+) -> None:
+    """Show versions, device, extras and how a model computes views, and say what is missing."""
     from dpfusion_core.cli.doctor import run_doctor
 
-    if not run_doctor(Console()):
+    if not run_doctor(Console(), model):
         raise typer.Exit(1)
 
 

@@ -6,9 +6,11 @@ import sys
 from importlib import metadata, util
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from dpfusion_core.tiny import model_path
+from dpfusion_core.errors import BackendError
+from dpfusion_core.tiny import MODEL_NAME, model_path
 
 _REQUIRED = (
     "torch",
@@ -31,9 +33,21 @@ _EXTRAS = {
     "postgres": ("psycopg", "ledger on PostgreSQL"),
 }
 
+_VIEWS = {
+    "together": "together: they share forward passes, and no bit of one depends on another",
+    "apart": "apart: a forward pass for each, since those of a batch would touch",
+    "unsafe": "[red]unsafe: the model's numbers do not repeat; it is refused private text[/]",
+    None: "[red]cannot be loaded: check the name, the files and the network[/]",
+}
 
-def run_doctor(console: Console) -> bool:
-    """Print the table; return whether everything that is needed is there."""
+
+def run_doctor(console: Console, model: str = MODEL_NAME) -> bool:
+    """Print the table; return whether everything that is needed is there.
+
+    Args:
+        console: Where the table goes.
+        model: A name or a path; loaded, to see whether its views can share forward passes.
+    """
     table = Table("what", "found", title="dpfusion doctor", title_justify="left")
     is_healthy = True
     table.add_row("Python", f"{platform.python_version()} at {sys.prefix}")
@@ -54,6 +68,9 @@ def run_doctor(console: Console) -> bool:
     else:
         is_healthy = False
         table.add_row("dpfusion-tiny", "[red]missing: reinstall dpfusion[/]")
+    passes = _passes(model)
+    is_healthy &= passes is not None
+    table.add_row(f"views of {escape(model)}", _VIEWS[passes])
     for extra, (module, purpose) in _EXTRAS.items():
         hint = f"[dim]not installed: pip install 'dpfusion\\[{extra}]'[/]"
         table.add_row(f"{extra} [dim]({purpose})[/]", "installed" if _is_importable(module) else hint)
@@ -68,6 +85,15 @@ def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
+        return None
+
+
+def _passes(model: str) -> str | None:
+    from dpfusion_core.backends import TransformersBackend
+
+    try:
+        return TransformersBackend.from_pretrained(model).passes
+    except (BackendError, OSError, ImportError):
         return None
 
 

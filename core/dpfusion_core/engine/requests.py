@@ -1,5 +1,6 @@
 """From messages and options to a request that is ready to run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,11 @@ from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.tokenization import check_stop
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.views import Placeholder, Views, build_views
+
+log = logging.getLogger("dpfusion")
+
+MANY_UNITS = 50
+"""Requests with more privacy units than this log what they will cost before they begin."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,12 @@ def prepare(
     tagging: Tagging = "none"
     if isinstance(messages, Views):
         views = messages
+        _say_cost(len(views.units))
     else:
         if narrowing is not None:
             messages, whole = narrowing(messages, ledger)
             tagging = "whole message" if whole else "phrases"
+        _say_cost(len({unit for message in messages for unit in message.units}))
         views = build_views(messages, backend.tokenizer, placeholder, _tools(options, backend))
     plan = make_plan(options, views.units, max_new_tokens, ledger)
     if views.units and sampling.is_greedy:
@@ -107,6 +115,18 @@ def prepare(
         processors=(*options.get("logits_processors", ()), *_constraints(options, grammars)),
         curator=options.get("curator", False),
     )
+
+
+def _say_cost(units: int) -> None:
+    """Warn of a request with many units; how many there are is public."""
+    if units > MANY_UNITS:
+        log.warning(
+            "The request has %d privacy units: %d prompts are read and kept in memory, and every token takes "
+            "the work of %d. Give what belongs together one unit, or send fewer documents.",
+            units,
+            units + 1,
+            units + 1,
+        )
 
 
 def _tools(options: GenerationOptions, backend: Backend) -> Sequence[Any] | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dpfusion_core.backends import Backend, Opener
+from dpfusion_core.backends.guarded import GuardedSession, model_errors
 from dpfusion_core.charging import charged
 from dpfusion_core.decoding import Protection, decode
 from dpfusion_core.engine.requests import Request
@@ -46,7 +47,7 @@ def run(
     plan = request.plan
     with (
         charged(plan, ledger) if plan else nullcontext() as charge,
-        closing(opener.open(views.prompts)) as session,
+        closing(GuardedSession(opener, views.prompts)) as session,
     ):
         protection = None
         if plan is not None and charge is not None:
@@ -109,7 +110,8 @@ def run_together(
     Yields:
         The number of each round.
     """
-    opener = backend.together()
+    with model_errors():
+        opener = backend.together()
     errors: dict[int, DPFusionError] = {}
     chunks: list[list[Chunk]] = [[] for _ in requests]
     with ExitStack() as stack:

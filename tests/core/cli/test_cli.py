@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from transformers import AutoTokenizer
 
 from dpfusion_core.cli import app, main
 from dpfusion_core.cli.demo import SECRETS, run_demo
 from dpfusion_core.cli.doctor import run_doctor
 from dpfusion_core.errors import BackendError
+from dpfusion_core.tiny import model_path
+from tests.core.models import random_model
 
 
 def test_demo_shows_both_views_four_answers_and_the_numbers() -> None:
@@ -32,6 +35,17 @@ def test_doctor_is_content_with_this_installation() -> None:
     assert run_doctor(console)
     text = console.export_text()
     assert all(word in text for word in ("torch", "dpfusion-tiny", "CPU", "Everything needed is there"))
+    assert "together: they share" in text
+
+
+def test_doctor_tells_how_a_models_views_are_computed(tmp_path: Path) -> None:
+    random_model("bloom").save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(model_path()).save_pretrained(tmp_path)
+    console = Console(record=True, width=200)
+    assert run_doctor(console, str(tmp_path))
+    assert "apart: a forward pass for each" in console.export_text()
+    assert not run_doctor(console, str(tmp_path / "none"))
+    assert "cannot be loaded" in console.export_text()
 
 
 def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
