@@ -160,6 +160,7 @@ def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
     sys.path.insert(0, str(Path(__file__).parent))
     import ledger
+    import overhead
     import utility
 
     benchmarks = {
@@ -167,6 +168,7 @@ def main(names: list[str]) -> None:
         "decoding": decoding_beside_generate,
         "batch": batch_beside_one_by_one,
         "ledger": ledger.reserve_and_settle,
+        "overhead": overhead.translation,
         "utility": utility.print_all,
     }
     unknown = set(names) - benchmarks.keys()

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import threading
 import time
 from typing import Any
 
@@ -25,7 +26,6 @@ from dpfusion_core import (
     BudgetExhaustedError,
     DPFusionError,
     FusionEngine,
-    Message,
     PrivacyBudget,
     PrivacyLedger,
     PrivacyParameterError,
@@ -327,12 +327,17 @@ def test_a_bare_string_is_private_if_human_messages_are() -> None:
 # --- Time, failures, cancellation ---
 
 
-def slow_backend(seconds: float = 0.02) -> ScriptedBackend:
-    backend = scripted_backend("x" * 200)
+TOKENS = 200
+
+
+def slow_backend(steps: list[int]) -> ScriptedBackend:
+    """A model that takes its time for each of its tokens, and notes them in ``steps``."""
+    backend = scripted_backend("x" * TOKENS)
     quick = backend._script
 
     def slow(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
-        time.sleep(seconds)
+        steps.append(len(said))
+        time.sleep(0.02)
         return quick(prompt, said)
 
     backend._script = slow
@@ -341,7 +346,8 @@ def slow_backend(seconds: float = 0.02) -> ScriptedBackend:
 
 @pytest.mark.parametrize("way", ["invoke", "stream", "ainvoke", "astream", "batch"])
 def test_timeout(way: str) -> None:
-    backend = slow_backend()
+    steps: list[int] = []
+    backend = slow_backend(steps)
     llm = ChatDPFusion(
         engine=FusionEngine(backend),
         unmarked="public",
@@ -361,10 +367,9 @@ def test_timeout(way: str) -> None:
         "astream": lambda: asyncio.run(drain()),
         "batch": lambda: llm.batch([PUBLIC, PUBLIC]),
     }
-    started = time.monotonic()
     with pytest.raises(BackendError, match=r"timeout=0\.1"):
         calls[way]()
-    assert time.monotonic() - started < 1.5
+    assert len(steps) < TOKENS  # it does not go on to the end
     assert backend.open_sessions == 0
 
 
@@ -396,7 +401,8 @@ def test_retries(is_async: bool) -> None:
 
 @pytest.mark.parametrize("way", ["ainvoke", "astream", "abatch"])
 async def test_cancelling_frees_the_model(way: str) -> None:
-    backend = slow_backend()
+    steps: list[int] = []
+    backend = slow_backend(steps)
     llm = ChatDPFusion(engine=FusionEngine(backend), unmarked="public", max_tokens=200)
 
     async def drain() -> None:
@@ -411,12 +417,11 @@ async def test_cancelling_frees_the_model(way: str) -> None:
     task = asyncio.ensure_future(calls[way]())
     while not backend.open_sessions:
         await asyncio.sleep(0.01)
-    started = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0.1)  # the token in progress
-    assert time.monotonic() - started < 1.5  # all tokens take much longer
+    assert len(steps) < TOKENS  # it does not go on to the end
     assert backend.open_sessions == 0
 
 
@@ -431,14 +436,23 @@ def test_leaving_a_stream_frees_the_model() -> None:
 
 
 async def test_the_event_loop_is_not_blocked() -> None:
-    llm = ChatDPFusion(engine=FusionEngine(slow_backend(0.6)), unmarked="public", max_tokens=2)
+    """The model waits for what only the event loop can do."""
+    begun, let_go = threading.Event(), threading.Event()
+    backend = scripted_backend("Hi.")
+    quick = backend._script
+
+    def waiting(prompt: tuple[int, ...], said: tuple[int, ...]) -> Any:
+        begun.set()
+        assert let_go.wait(30.0), "the event loop is blocked"
+        return quick(prompt, said)
+
+    backend._script = waiting
+    llm = ChatDPFusion(engine=FusionEngine(backend), unmarked="public", max_tokens=4)
     task = asyncio.ensure_future(llm.ainvoke(PUBLIC))
-    longest = 0.0
-    while not task.done():
-        before = time.monotonic()
+    while not begun.is_set():
         await asyncio.sleep(0.001)
-        longest = max(longest, time.monotonic() - before)
-    assert longest < 0.5
+    let_go.set()
+    assert (await task).text == "Hi."
 
 
 # --- Tools and structured output ---
@@ -619,23 +633,6 @@ def test_parameters_for_tracers() -> None:
     assert llm._get_ls_params(model="m", temperature=0.1, stop=["y"])["ls_stop"] == ["y"]
     assert llm.metadata is not None
     assert "langchain-dpfusion" in llm.metadata["lc_versions"]
-
-
-def test_a_call_costs_less_than_5_ms_over_the_bare_engine() -> None:
-    engine = scripted_engine("Yes.")
-    llm = ChatDPFusion(engine=engine, alpha=2.0, beta=0.01, max_tokens=4)
-    messages = [Message("user", "She lives in Oslo.", is_private=True), Message("user", "Where?")]
-
-    def fastest(call: Any) -> float:
-        times = []
-        for _ in range(20):
-            started = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    bare = fastest(lambda: engine.generate(messages, alpha=2.0, beta=0.01, max_new_tokens=4))
-    assert fastest(lambda: llm.invoke(PRIVATE)) - bare < 0.005
 
 
 def test_output_version_v1() -> None:

@@ -47,10 +47,10 @@ def _arguments(schema: dict[str, Any], question: str) -> dict[str, Any]:
     }
 
 
-# The form of a call or of JSON is enforced; what stands in it is the model's. Not strict: it is trained further
-# now and then. The same tests pass on the scripted model.
-VALUES = pytest.mark.xfail(reason="dpfusion-tiny does not find the values that are asked for", strict=False)
-LENGTH = pytest.mark.xfail(reason="dpfusion-tiny goes on in a string until max_tokens", strict=False)
+# The form of a call or of JSON is enforced; what stands in it is the model's, the same in every run because of the
+# seed. A model that learns more turns these red: then the mark goes. The same tests pass on the scripted model.
+VALUES = pytest.mark.xfail(reason="dpfusion-tiny does not find the values that are asked for")
+LENGTH = pytest.mark.xfail(reason="dpfusion-tiny goes on in a string until max_tokens")
 OUTPUTS = pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
 SCHEMAS = pytest.mark.parametrize("schema_type", ["pydantic", "typeddict", "json_schema"])
 
@@ -123,10 +123,6 @@ class TestEmbedded(Standard):
         super().test_bind_runnables_as_tools(model)
 
     @LENGTH
-    def test_tool_choice(self, model: Any) -> None:
-        super().test_tool_choice(model)
-
-    @LENGTH
     @SCHEMAS
     def test_structured_output(self, model: Any, schema_type: Any) -> None:
         super().test_structured_output(model, schema_type)
@@ -148,7 +144,7 @@ class TestEmbedded(Standard):
     def test_json_mode(self, model: Any) -> None:
         super().test_json_mode(model)
 
-    @pytest.mark.xfail(reason="dpfusion-tiny was not trained to call tools of its own accord", strict=False)
+    @pytest.mark.xfail(reason="dpfusion-tiny was not trained to call tools of its own accord")
     @OUTPUTS
     def test_agent_loop(self, model: Any) -> None:
         super().test_agent_loop(model)

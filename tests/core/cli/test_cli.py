@@ -1,5 +1,6 @@
 """The command line, as a user calls it."""
 
+import random
 import re
 import subprocess
 import sys
@@ -17,17 +18,31 @@ from dpfusion_core.tiny import model_path
 from tests.core.models import random_model
 
 
-def test_demo_shows_both_views_four_answers_and_the_numbers() -> None:
+def panels(text: str) -> dict[str, str]:
+    """Return what stands in each panel of a recorded screen, by the panel's title."""
+    found = re.findall(r"╭─+ (.+?) ─+╮\n((?:│.*│\n)+)╰", text)
+    return {title: " ".join(re.sub(r"│", "", body).split()) for title, body in found}
+
+
+def test_demo_shows_both_views_four_answers_and_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "SystemRandom", lambda: random.Random(0))  # the strict answer is a draw
     console = Console(record=True, width=160)
     run_demo(console, "dpfusion-tiny", None, max_tokens=16)
     text = console.export_text()
-    for title in ("Private view", "Public view", "Plain model", "Redacted only", "strict", "loose"):
-        assert title in text
+    views = text.split("Question")[0]
+    assert all(views.count(secret) == 1 for secret in SECRETS)
+    answers = panels(text.split("Question")[1])
+    plain, redacted, strict, loose = answers.values()
+    assert list(answers)[:2] == ["Plain model", "Redacted only"]
+    assert plain == "The patient was diagnosed with Marfan syndrome."
+    assert redacted == "The patient was diagnosed with a condition that is not stated."
+    for answer in (redacted, strict):
+        assert not any(secret in answer for secret in SECRETS)
+    for answer in (strict, loose):
+        assert answer.startswith("The patient was diagnosed with ")
     assert "No protection" in text
     assert text.count("delta = 1e-05") == 2
     assert "epsilon = 10.45" in text  # 16 tokens at alpha=2, beta=0.01
-    views = text.split("Question")[0]
-    assert all(views.count(secret) == 1 for secret in SECRETS)
 
 
 def test_doctor_is_content_with_this_installation() -> None:

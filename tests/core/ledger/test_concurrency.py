@@ -52,10 +52,8 @@ def test_sixteen_processes_charge_exactly_and_never_too_much(
         report = [refused, *(charged[unit] for unit in names)]
         (tmp_path / f"report-{number}").write_text(" ".join(map(str, report)))
 
-    started = time.perf_counter()
     children = [fork(lambda number=number: work(number)) for number in range(PROCESSES)]  # type: ignore[misc]
     assert wait(*children) == [0] * PROCESSES
-    seconds = time.perf_counter() - started
     reports = [
         [int(word) for word in (tmp_path / f"report-{number}").read_text().split()]
         for number in range(PROCESSES)
@@ -71,7 +69,6 @@ def test_sixteen_processes_charge_exactly_and_never_too_much(
     assert found.problems == ()
     reservations = PROCESSES * RESERVATIONS
     assert reservations - refused <= found.entries
-    assert seconds < 300.0
 
 
 def test_whenever_a_process_is_killed_it_has_charged_what_it_released(sqlite_url: str) -> None:
