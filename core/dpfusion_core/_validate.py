@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping
 
 from dpfusion_core.errors import PrivacyParameterError
 
+SMALLEST_DELTA = 1e-9
+"""A draw meets each probability to within 2^-53: over a million tokens 1e-10, and this is well above."""
+
 
 def order(value: float, name: str = "alpha") -> float:
     """Return a Rényi order, or raise if it is not a finite number above 1."""
@@ -32,6 +35,16 @@ def probability(value: float, name: str) -> float:
     """Return a number strictly between 0 and 1, or raise."""
     if not (_is_number(value) and 0.0 < value < 1.0):
         raise PrivacyParameterError(f"Expected 0 < {name} < 1, got {value!r}.")
+    return float(value)
+
+
+def delta(value: float) -> float:
+    """Return a delta, or raise if it is not below 1, or smaller than what draws of 53 bits can keep."""
+    if not (_is_number(value) and SMALLEST_DELTA <= value < 1.0):
+        raise PrivacyParameterError(
+            f"Expected {SMALLEST_DELTA:g} <= delta < 1, got {value!r}. A token is drawn with 53 random bits: "
+            "over a response, events of smaller probability are beyond what can be promised."
+        )
     return float(value)
 
 

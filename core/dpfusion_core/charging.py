@@ -55,6 +55,7 @@ class Plan:
         max_tokens: Largest number of tokens of the response.
         responses: How many responses epsilon is meant for; None if the request said alpha and beta.
         is_shared: Whether epsilon is shared with other responses, and so is kept at ``alpha`` alone.
+        epsilon: What the request asked for, if it said epsilon.
     """
 
     parameters: PrivacyParameters
@@ -65,6 +66,7 @@ class Plan:
     max_tokens: int
     responses: int | None
     is_shared: bool = False
+    epsilon: float | None = None
 
     @property
     def loss(self) -> RenyiLoss:
@@ -134,7 +136,15 @@ def make_plan(
     responses = None if options.get("epsilon") is None else options.get("responses", 1)
     is_shared = responses is not None and (responses > 1 or ledger is not None)
     return Plan(
-        parameters, accounting, spending, on_exhausted, tuple(units), max_tokens, responses, is_shared
+        parameters,
+        accounting,
+        spending,
+        on_exhausted,
+        tuple(units),
+        max_tokens,
+        responses,
+        is_shared,
+        options.get("epsilon"),
     )
 
 
@@ -163,10 +173,18 @@ class Charge:
             if reservation is not None and plan.is_refundable:
                 granted = [reservation.granted[unit] for unit in plan.units]
             self._accountant = AdaptiveAccountant(
-                plan.parameters, *size, spending=plan.spending, granted=granted, active=active, device=device
+                plan.parameters,
+                *size,
+                spending=plan.spending,
+                granted=granted,
+                active=active,
+                asked=plan.epsilon,
+                device=device,
             )
         else:
-            self._accountant = FixedAccountant(plan.parameters, *size, active=active, device=device)
+            self._accountant = FixedAccountant(
+                plan.parameters, *size, active=active, asked=plan.epsilon, device=device
+            )
         return self._accountant
 
     def used(self) -> dict[str, RenyiLoss]:

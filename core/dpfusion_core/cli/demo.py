@@ -14,6 +14,7 @@ from rich.text import Text
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.generation import GenerationOptions, GenerationResult
 from dpfusion_core.messages import Message, Segment
+from dpfusion_core.numbers import at_most
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 from dpfusion_core.tiny import MODEL_NAME
 
@@ -85,7 +86,7 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
     )
     for setting in SETTINGS:
         result = ask(record, alpha=2.0, beta=setting.beta)
-        title = f"{setting.title} (alpha=2, beta={setting.beta:g})"
+        title = f"{setting.title} (alpha=2, beta={at_most(setting.beta)})"
         console.print(_answer(title, result, f"{setting.meaning} {result.guarantee}"))
     seconds = time.perf_counter() - started
     console.print(

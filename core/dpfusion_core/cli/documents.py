@@ -16,6 +16,7 @@ from rich.text import Text
 from dpfusion_core.cli.taggers import load_engine, make_tagger, read_text
 from dpfusion_core.documents.chunks import Level
 from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.numbers import at_most
 from dpfusion_core.privacy import Neighbours, PrivacyBudget
 from dpfusion_core.tagging import Narrowing, Span, find_spans
 from dpfusion_core.tagging.narrowing import TIMEOUT
@@ -174,7 +175,8 @@ def privatize(
     out.print(f"{summary.done} {noun} privatised, {summary.known} done before, in {target}.", highlight=False)
     if epsilon is not None:
         out.print(
-            f"Each with epsilon = {epsilon:g} at delta = {delta:g}, {neighbours} neighbours.", highlight=False
+            f"Each with epsilon = {at_most(epsilon)} at delta = {at_most(delta)}, {neighbours} neighbours.",
+            highlight=False,
         )
     for name, reason in summary.skipped.items():
         out.print(Text(f"left out {name}: {reason}", "yellow"))

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dpfusion_core.errors import LedgerError, errors_as
 from dpfusion_core.ledger import Account, PrivacyLedger
+from dpfusion_core.numbers import at_least, at_most
 from dpfusion_core.privacy import Accounting, Neighbours, PrivacyBudget
 
 ledger_app = typer.Typer(
@@ -151,18 +152,19 @@ def _show_account(account: Account) -> None:
     table.add_column("in use")
     for each in account.balances:
         left = max(0.0, each.budget - each.spent)
-        numbers = (f"{each.order:g}", f"{each.budget:.6g}", f"{each.spent:.6g}", f"{left:.6g}")
+        amounts = at_most(each.budget, 6), at_most(each.spent, 6), at_least(left, 6)
+        numbers = (f"{each.order:g}", *amounts)
         table.add_row(*numbers, "yes" if each.is_open else "closed")
     console = Console()
     console.print(table)
     share = f", {account.shares} orders share delta" if account.shares > 1 else ""
     console.print(
-        f"budget  epsilon = {account.epsilon:g}, delta = {account.delta:g}, accounting = {account.accounting}, "
-        f"neighbours = {account.neighbours}{share}",
+        f"budget  epsilon = {at_most(account.epsilon)}, delta = {at_most(account.delta)}, "
+        f"accounting = {account.accounting}, neighbours = {account.neighbours}{share}",
         highlight=False,
         soft_wrap=True,
     )
-    spent = f"spent   epsilon = {account.spent_epsilon:.4g} of {account.epsilon:g}"
+    spent = f"spent   epsilon = {at_most(account.spent_epsilon)} of {at_most(account.epsilon)}"
     console.print(spent + (f" ({_PRIVATE})" if is_private else ""), highlight=False, soft_wrap=True)
 
 
@@ -176,9 +178,9 @@ def _show_accounts(accounts: list[Account]) -> None:
     for account in accounts:
         table.add_row(
             account.unit[:16],
-            f"{account.epsilon:g}",
-            f"{account.spent_epsilon:.4g}",
-            f"{account.delta:g}",
+            at_most(account.epsilon),
+            at_most(account.spent_epsilon),
+            at_most(account.delta),
             ", ".join(f"{each.order:g}" for each in account.balances if each.is_open),
             account.accounting,
             account.neighbours,

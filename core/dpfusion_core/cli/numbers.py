@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from dpfusion_core.numbers import at_least, at_most
 from dpfusion_core.privacy import (
     Accounting,
     FixedAccountant,
@@ -45,7 +46,10 @@ def run_calibrate(
         "loss of the response",
         "loss per token",
         "beta",
-        title=f"epsilon = {budget.epsilon:g}, delta = {budget.delta:g}: {_request(max_tokens, num_units)}",
+        title=(
+            f"epsilon = {at_most(budget.epsilon)}, delta = {at_most(budget.delta)}: "
+            f"{_request(max_tokens, num_units)}"
+        ),
         caption="Losses in nats at the order.",
     )
     for column in table.columns[1:]:
@@ -58,14 +62,15 @@ def run_calibrate(
         table.add_row(
             "→" if is_chosen else "",
             f"{row.order:.4g}",
-            f"{row.loss:.4g}",
-            f"{row.loss / max_tokens:.3g}",
-            f"{row.parameters.beta:.4g}",
+            at_most(row.loss, 4),
+            at_most(row.loss / max_tokens),
+            at_least(row.parameters.beta, 4),
             style="bold" if is_chosen else "",
         )
     console.print(table)
-    cap = "" if chosen.mixing_loss is None else f", mixing_loss={chosen.mixing_loss:.6g}"
-    settings = f"alpha={chosen.alpha:.6g}, beta={chosen.beta:.6g}{cap}"
+    # Settings to be typed: rounded down, so that they stay within epsilon.
+    cap = "" if chosen.mixing_loss is None else f", mixing_loss={at_least(chosen.mixing_loss, 6)}"
+    settings = f"alpha={chosen.alpha}, beta={at_least(chosen.beta, 6)}{cap}"
     console.print(
         f"{settings} ({neighbours} neighbours, {accounting} accounting): {_meaning(budget, neighbours)}",
         highlight=False,
@@ -94,8 +99,8 @@ def run_epsilon(
         "order",
         "loss of the response",
         "epsilon",
-        title=f"alpha = {alpha:g}, beta = {parameters.beta:g}: {_request(max_tokens, num_units)}",
-        caption=f"Losses in nats at the order; epsilon at delta = {delta:g}. Nothing is known above alpha.",
+        title=f"alpha = {alpha:g}, beta = {at_most(parameters.beta)}: {_request(max_tokens, num_units)}",
+        caption=f"Losses in nats at the order; epsilon at delta = {at_most(delta)}. Nothing is known above alpha.",
     )
     for column in table.columns[1:]:
         column.justify = "right"
@@ -106,15 +111,15 @@ def run_epsilon(
         table.add_row(
             "→" if is_best else "",
             f"{order:.4g}",
-            f"{value:.4g}",
-            f"{rdp_to_epsilon(value, order, delta):.4g}",
+            at_most(value, 4),
+            at_most(rdp_to_epsilon(value, order, delta)),
             style="bold" if is_best else "",
         )
     console.print(table)
     meaning = "" if epsilon == 0.0 else _meaning(PrivacyBudget(epsilon, delta), parameters.neighbours)
     console.print(
-        f"epsilon = {epsilon:.4g} at delta = {delta:g} (order {best:.4g}, {parameters.neighbours} neighbours, "
-        f"{accounting} accounting): {meaning}",
+        f"epsilon = {at_most(epsilon)} at delta = {at_most(delta)} (order {best:.4g}, "
+        f"{parameters.neighbours} neighbours, {accounting} accounting): {meaning}",
         highlight=False,
     )
 
@@ -127,6 +132,6 @@ def _request(max_tokens: int, num_units: int) -> str:
 def _meaning(budget: PrivacyBudget, neighbours: Neighbours) -> str:
     return (
         "whatever else a reader knows, an answer shifts the odds between the cases that differ in one unit, "
-        f"{_RELATIONS[neighbours]}, by a factor of at most e^{budget.epsilon:.4g}, save with probability "
-        f"{budget.delta:g}."
+        f"{_RELATIONS[neighbours]}, by a factor of at most e^{at_most(budget.epsilon)}, save with probability "
+        f"{at_most(budget.delta)}."
     )

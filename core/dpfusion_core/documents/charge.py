@@ -35,6 +35,7 @@ class DocumentCharge:
         chunks: The units of each chunk that has any.
         tokens: Largest number of tokens of each of these chunks.
         is_shared: Whether epsilon is shared with other documents, and so is kept at ``alpha`` alone.
+        asked: The epsilon that was asked for.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class DocumentCharge:
         tokens: Sequence[int],
         *,
         is_shared: bool = False,
+        asked: float | None = None,
     ) -> None:
         self.parameters = parameters
         self.units = tuple(dict.fromkeys(unit for chunk in chunks for unit in sorted(chunk)))
         self.max_tokens = sum(tokens)
         self._is_shared = is_shared
         self._fewest = min(map(len, chunks))
-        self._accountant = FixedAccountant(parameters, self._fewest, self.max_tokens)
+        self._accountant = FixedAccountant(parameters, self._fewest, self.max_tokens, asked=asked)
 
     @property
     def options(self) -> GenerationOptions:
@@ -139,4 +141,4 @@ def plan_document(
             parameters.neighbours,
             is_shared=plan.is_shared,
         )
-    return DocumentCharge(parameters, chunks, tokens, is_shared=plan.is_shared)
+    return DocumentCharge(parameters, chunks, tokens, is_shared=plan.is_shared, asked=plan.epsilon)

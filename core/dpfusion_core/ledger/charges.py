@@ -125,8 +125,8 @@ def check_budget(account: AccountState, budget: PrivacyBudget | None, unit: str)
     if budget is None or (budget.epsilon, budget.delta) in (recorded, opened):
         return
     raise PrivacyParameterError(
-        f"Unit {unit!r} has a budget of epsilon={recorded[0]:g}, delta={recorded[1]:g} on record, not "
-        f"epsilon={budget.epsilon:g}, delta={budget.delta:g}. State the one on record, or change it "
+        f"Unit {unit!r} has a budget of epsilon={recorded[0]}, delta={recorded[1]} on record, not "
+        f"epsilon={budget.epsilon}, delta={budget.delta}. State the one on record, or change it "
         f"with a reason: `dpfusion ledger amend`."
     )
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import amounts
+from dpfusion_core.numbers import at_most
 from dpfusion_core.privacy.budget import PrivacyBudget, smallest_epsilon
 from dpfusion_core.units import has_prefix, unit_id, unit_prefix
 
@@ -99,8 +100,8 @@ def split(budget: PrivacyBudget, orders: Sequence[float], shares: int) -> dict[f
         needed = min(smallest_epsilon(each, part.delta) for each in orders)
         shared = f", shared by {shares} orders" if shares > 1 else ""
         raise PrivacyParameterError(
-            f"epsilon={budget.epsilon:g} cannot be certified at order {order:g} with "
-            f"delta={budget.delta:g}{shared}: the conversion alone costs {needed:.4g}. Use a larger "
+            f"epsilon={budget.epsilon} cannot be certified at order {order:g} with "
+            f"delta={budget.delta}{shared}: the conversion alone costs {at_most(needed)}. Use a larger "
             f"epsilon, or a larger order: alpha near {budget.best_order():.3g} has the most room."
         )
     return found

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.numbers import as_asked, at_least, at_most
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import best_epsilon
 from dpfusion_core.privacy.loss import token_loss
@@ -22,7 +23,8 @@ class PrivacyGuarantee:
     """What one response can tell about each privacy unit. Every field is independent of private data.
 
     Attributes:
-        epsilon: In nats: the response is (epsilon, delta)-differentially private for each unit.
+        epsilon: In nats: the response is (epsilon, delta)-differentially private for each unit. Where an
+            epsilon was asked for and met, it is that one.
             Holds for the whole response of up to ``max_tokens`` tokens, however early it stopped.
         delta: Probability.
         order: Rényi order at which epsilon was converted; None if no unit was at stake.
@@ -83,11 +85,13 @@ class PrivacyGuarantee:
             "zero-out": "its text versus a blank in its place",
             "replace": "its text versus any other with the same public view",
         }[self.neighbours]
+        epsilon, delta = at_most(self.epsilon), at_most(self.delta)
+        order = "none" if self.order is None else at_least(self.order, 6)
         sentence = (
             f"Whatever else a reader knows, the answer shifts the odds on each private unit ({relation}) "
-            f"by a factor of at most e^{self.epsilon:.2f}, save with probability {self.delta:g}: "
-            f"epsilon = {self.epsilon:.2f} at delta = {self.delta:g} "
-            f"(order {self.order:g}, {self.neighbours} neighbours, {self.accounting} accounting, "
+            f"by a factor of at most e^{epsilon}, save with probability {delta}: "
+            f"epsilon = {epsilon} at delta = {delta} "
+            f"(order {order}, {self.neighbours} neighbours, {self.accounting} accounting, "
             f"up to {self.max_tokens} tokens, {self.units} unit{'s' if self.units != 1 else ''})."
         )
         if self.exhausted:
@@ -243,6 +247,8 @@ class FixedAccountant:
         num_units: Number of privacy units of the request.
         max_tokens: Largest number of tokens of the response.
         active: Whether each unit takes part; all do by default. The others still count as units.
+        asked: The epsilon that the settings were calibrated for: it is reported in place of one that is
+            below it by rounding alone.
         device: Where the bounds are needed.
 
     Raises:
@@ -261,6 +267,7 @@ class FixedAccountant:
         max_tokens: int,
         *,
         active: Sequence[bool] | None = None,
+        asked: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self._parameters = parameters
@@ -271,6 +278,7 @@ class FixedAccountant:
         self._bounds = parameters.bound * taking_part  # [units]
         worst = response_loss(parameters, num_units, max_tokens)
         self._best = best_epsilon(worst.at, parameters.alpha, parameters.delta)
+        self._epsilon = as_asked(self._best.epsilon, asked)
 
     def bounds(self) -> Tensor:
         """Return the constant bound ``alpha * beta`` of each unit, nats, ``[units]``."""
@@ -292,7 +300,7 @@ class FixedAccountant:
         """Return the a-priori guarantee for ``max_tokens`` tokens and the count so far."""
         parameters = self._parameters
         return PrivacyGuarantee(
-            epsilon=self._best.epsilon,
+            epsilon=self._epsilon,
             delta=parameters.delta,
             order=self._best.order,
             neighbours=parameters.neighbours,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.numbers import as_asked
 from dpfusion_core.privacy.accounting import PrivacyGuarantee, TokenCount, check_active, response_loss
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
@@ -39,6 +40,7 @@ class AdaptiveAccountant:
             ledger may have less left. Private. Zero-out neighbours only.
         active: Whether each unit takes part; all do by default. The others still count as units, lose
             nothing and are charged nothing.
+        asked: As for :class:`FixedAccountant`.
         device: Where the bounds are needed.
 
     Raises:
@@ -62,6 +64,7 @@ class AdaptiveAccountant:
         spending: Spending = DEFAULT_SPENDING,
         granted: Sequence[float] | None = None,
         active: Sequence[bool] | None = None,
+        asked: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         check_spending(spending)
@@ -76,6 +79,7 @@ class AdaptiveAccountant:
         self._rule = SPENDING_RULES[spending]
         self._worst = adaptive_loss(parameters, num_units, max_tokens)
         self._budget = self._worst.at(parameters.alpha)
+        self._epsilon = as_asked(rdp_to_epsilon(self._budget, parameters.alpha, parameters.delta), asked)
         whole = torch.full((num_units,), self._budget, dtype=torch.float64, device=device)
         if granted is not None:
             whole = torch.minimum(whole, _granted(granted, num_units).to(device))
@@ -124,7 +128,7 @@ class AdaptiveAccountant:
         """Return the guarantee, which follows from the budget alone, never from what was used."""
         parameters = self._parameters
         return PrivacyGuarantee(
-            epsilon=rdp_to_epsilon(self._budget, parameters.alpha, parameters.delta),
+            epsilon=self._epsilon,
             delta=parameters.delta,
             order=parameters.alpha,
             neighbours=parameters.neighbours,

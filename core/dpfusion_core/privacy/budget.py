@@ -17,7 +17,7 @@ class PrivacyBudget:
 
     Attributes:
         epsilon: In nats, above 0.
-        delta: Probability in (0, 1).
+        delta: Probability, from 1e-9 to below 1.
 
     Raises:
         PrivacyParameterError: If a value is out of range.
@@ -33,7 +33,7 @@ class PrivacyBudget:
 
     def __post_init__(self) -> None:
         _validate.positive(self.epsilon, "epsilon")
-        _validate.probability(self.delta, "delta")
+        _validate.delta(self.delta)
 
     def loss_at(self, order: float) -> float:
         r"""Return the largest Rényi loss at ``order`` that this budget admits.
@@ -70,7 +70,7 @@ def smallest_epsilon(order: float, delta: float) -> float:
 
     Args:
         order: Rényi order ``a > 1``.
-        delta: Probability in (0, 1).
+        delta: Probability, from 1e-9 to below 1.
 
     Returns:
         Epsilon in nats of a vanishing loss.

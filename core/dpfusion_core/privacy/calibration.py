@@ -1,10 +1,10 @@
 """From a budget to per-token settings: the largest ``beta`` that stays within epsilon."""
 
-import math
 from dataclasses import dataclass
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.numbers import at_most
 from dpfusion_core.privacy.budget import MAX_ORDER, PrivacyBudget, smallest_epsilon
 from dpfusion_core.privacy.conversion import orders_up_to
 from dpfusion_core.privacy.loss import token_bound
@@ -43,7 +43,7 @@ def calibrate_beta(
 
     Args:
         epsilon: What a response of ``max_tokens`` tokens may lose, in nats.
-        delta: Probability in (0, 1).
+        delta: Probability, from 1e-9 to below 1.
         max_tokens: Largest number of tokens of the response.
         num_units: Number of privacy units of the request.
         order: Rényi order of the per-token bound; by default the one that allows the most divergence
@@ -130,16 +130,12 @@ def _feasible_order(budget: PrivacyBudget, order: float | None) -> float:
     if budget.loss_at(order) > _SLACK:
         return order
     smallest = smallest_epsilon(order, budget.delta)
-    advice = f"ask for more than epsilon={_round_up(smallest)}"
+    advice = f"ask for more than epsilon={at_most(smallest, 5)}"
     if budget.loss_at(best) > _SLACK:
         advice += f", or take order={best:.3g}"
     elif order < MAX_ORDER:
-        advice += f" (at order={MAX_ORDER:g}: {_round_up(smallest_epsilon(MAX_ORDER, budget.delta))})"
+        advice += f" (at order={MAX_ORDER:g}: {at_most(smallest_epsilon(MAX_ORDER, budget.delta))})"
     raise PrivacyParameterError(
-        f"epsilon={budget.epsilon:g} at delta={budget.delta:g} cannot be certified at order {order:g}, "
+        f"epsilon={budget.epsilon} at delta={budget.delta} cannot be certified at order {order:g}, "
         f"however little the response tells: {advice}."
     )
-
-
-def _round_up(value: float) -> str:
-    return f"{math.ceil(value * 1e4) / 1e4:g}"

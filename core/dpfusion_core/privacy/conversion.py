@@ -36,7 +36,7 @@ def rdp_to_epsilon(loss: float, order: float, delta: float) -> float:
     Args:
         loss: ``r``, bound on the Rényi divergence of order ``order``, in nats.
         order: Rényi order ``a > 1``.
-        delta: Probability in (0, 1).
+        delta: Probability, from 1e-9 to below 1.
 
     Returns:
         Epsilon in nats.
@@ -50,7 +50,7 @@ def rdp_to_epsilon(loss: float, order: float, delta: float) -> float:
     """
     _validate.non_negative(loss, "loss")
     _validate.order(order, "order")
-    _validate.probability(delta, "delta")
+    _validate.delta(delta)
     if delta**2 + math.expm1(-loss) > 0.0:
         return 0.0
     return max(0.0, loss + math.log1p(-1.0 / order) - math.log(delta * order) / (order - 1.0))
@@ -65,7 +65,7 @@ def best_epsilon(loss_at: Callable[[float], float], max_order: float, delta: flo
     Args:
         loss_at: Rényi loss in nats as a function of the order, valid on ``(1, max_order]``.
         max_order: Largest order at which a loss is known.
-        delta: Probability in (0, 1).
+        delta: Probability, from 1e-9 to below 1.
 
     Returns:
         The smallest epsilon and the order that gives it.

@@ -1,5 +1,7 @@
 """The largest mixing weight that keeps a mixture within a Rényi ball around the public distribution."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,9 @@ _ROUNDING = 3e-15
 _RESOLUTION = 1e-9  # relative, of the weight and of the moments
 _CELLS = 4096
 _SPAN = 50.0  # nats
+# Up to this weight, 1 + lambda (e^r - 1) is at least 1e-3 and right to 1e-13, which at order 256 is 3e-11 of a
+# moment. Above, what is left of q and what comes from p are added up instead of being subtracted from 1.
+_NEAR_ONE = 1.0 - 1e-3
 
 
 def largest_mixing_weight(
@@ -162,7 +167,7 @@ class _Moments:
             or self._buffers[0].shape != like.shape
             or self._buffers[0].device != like.device
         ):
-            self._buffers = tuple(torch.empty_like(like) for _ in range(5))
+            self._buffers = tuple(torch.empty_like(like) for _ in range(6))
         return self._buffers[0]
 
     def load(self, log_q: Tensor, q: Tensor, log_ratio: Tensor, drift: Tensor) -> None:
@@ -171,6 +176,7 @@ class _Moments:
         ``drift`` is the rounding error ``sum p - sum q``; its first-order effect is taken out again.
         """
         self.reserve(log_ratio)
+        self._log_ratio = self._buffers[5].copy_(log_ratio)
         # e^700 is the largest ratio kept as a number; what lies above is added to its logarithm.
         surplus = torch.sub(log_ratio, 700.0, out=self._buffers[1])
         self._surplus = surplus.clamp_(min=0.0)
@@ -180,17 +186,37 @@ class _Moments:
         self._drift = drift
 
     def log_excess(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``log(exp((a-1) D) - 1)`` of the larger direction and its slope in ``log lambda``."""
-        _, _, share, log_ratio, scratch = self._buffers
+        """Return ``log(exp((a-1) D) - 1)`` of the larger direction and its slope in ``log lambda``.
+
+        NaN if that of either direction is not a number.
+        """
+        _, _, share, log_ratio, scratch, _ = self._buffers
         torch.mul(self._change, value[:, None], out=share)  # m/q - 1 [units, vocab]
-        torch.log1p(share, out=log_ratio).add_(self._surplus)  # log m/q
-        share.div_(torch.add(share, 1.0, out=scratch))  # d log(m/q) / d log lambda
+        # Looking at a tensor's value is free on the CPU, a stall on an accelerator. What a row gets must not
+        # depend on the others, so that both shortcuts give the same bits as the long way.
+        is_cpu = value.device.type == "cpu"
+        if is_cpu and bool((value == 1.0).all()):
+            log_ratio.copy_(self._log_ratio)  # log m/q
+            share.div_(torch.add(share, 1.0, out=scratch))  # d log(m/q) / d log lambda
+        elif is_cpu and bool((value <= _NEAR_ONE).all()):
+            torch.log1p(share, out=log_ratio).add_(self._surplus)
+            share.div_(torch.add(share, 1.0, out=scratch))
+        else:
+            is_low = ((value > _NEAR_ONE)[:, None] & (share < -_NEAR_ONE)) | (value == 1.0)[:, None]
+            torch.log1p(share, out=log_ratio).add_(self._surplus)
+            # The slope need not be as exact: what is left of q bounds m/q from below.
+            share.div_(torch.add(share, 1.0, out=scratch).clamp_(min=(1.0 - value)[:, None]))
+            at: Any = is_low.nonzero(as_tuple=True) if is_cpu else ...  # few, or all rather than a stall
+            log_kept, log_left = (x.log()[:, None].expand_as(share)[at] for x in (value, 1.0 - value))
+            exact = torch.logaddexp(self._log_ratio[at] + log_kept, log_left)
+            log_ratio[at] = torch.where(is_low[at], exact, log_ratio[at])
         share.clamp_(min=-1e300)  # p = 0 at lambda = 1: the term is 0, and 0 times this is 0
         drift = value * self._drift  # of the mixture [units]
         forward = self._one_direction(log_ratio, share, scratch, drift, self._exponents[0])
         reverse = self._one_direction(log_ratio, share, scratch, drift, self._exponents[1])
-        larger = forward[0] >= reverse[0]
-        return torch.where(larger, forward[0], reverse[0]), torch.where(larger, forward[1], reverse[1])
+        # The maximum of a number and NaN is NaN, and NaN is not feasible.
+        slope = torch.where(forward[0] >= reverse[0], forward[1], reverse[1])
+        return torch.maximum(forward[0], reverse[0]), slope
 
     def _one_direction(
         self, log_ratio: Tensor, share: Tensor, scratch: Tensor, drift: Tensor, exponent: float

@@ -18,7 +18,7 @@ class PrivacyParameters:
         alpha: Rényi order, above 1.
         beta: The per-token bound on the divergence of one unit's contribution is ``alpha * beta``
             nats at order ``alpha``. 0 makes the output independent of private text.
-        delta: Probability for the conversion to (epsilon, delta).
+        delta: Probability for the conversion to (epsilon, delta), from 1e-9 to below 1.
         neighbours: ``"zero-out"``: what is hidden is whether a unit's private text was there or
             the placeholder stood in its place. ``"replace"``: what is hidden is which of all
             texts with the same public view it was.
@@ -43,7 +43,7 @@ class PrivacyParameters:
     def __post_init__(self) -> None:
         _validate.order(self.alpha)
         _validate.non_negative(self.beta, "beta")
-        _validate.probability(self.delta, "delta")
+        _validate.delta(self.delta)
         if self.neighbours not in ("zero-out", "replace"):
             raise PrivacyParameterError(
                 f"Expected neighbours 'zero-out' or 'replace', got {self.neighbours!r}."

@@ -34,7 +34,8 @@ def compute_epsilon_single_group(
     Args:
         divergences: Realised divergence of each token in nats at order ``alpha``, the first included.
         alpha: Rényi order, above 1.
-        delta: Probability in (0, 1).
+        delta: Probability in (0, 1). With ``convention="exact"`` at least 1e-9, as everywhere; the paper's
+            formulas only compute its numbers, whatever delta is.
         beta: If given, each divergence was bounded by ``alpha * beta``.
         convention: ``"exact"`` or ``"paper"``.
 
@@ -105,7 +106,8 @@ def compute_dp_epsilon(
         divergences: Unit to the divergence of each token in nats; all of one length. The key
             ``"PUBLIC"`` is ignored.
         alpha: Rényi order, above 1.
-        delta: Probability in (0, 1).
+        delta: Probability in (0, 1). With ``convention="exact"`` at least 1e-9, as everywhere; the paper's
+            formulas only compute its numbers, whatever delta is.
         mode: ``"global"``: one epsilon from the largest divergence of each token.
             ``"per_group"``: one epsilon for each unit.
         convention: ``"exact"`` or ``"paper"``.
@@ -149,9 +151,12 @@ def _convert(loss: float, alpha: float, delta: float, convention: Convention) ->
 
 def _check(alpha: float, delta: float, convention: str) -> None:
     _validate.order(alpha)
-    _validate.probability(delta, "delta")
     if convention not in ("exact", "paper"):
         raise PrivacyParameterError(f"Expected convention 'exact' or 'paper', got {convention!r}.")
+    if convention == "paper":
+        _validate.probability(delta, "delta")
+    else:
+        _validate.delta(delta)
 
 
 def _divergences(values: Sequence[float]) -> list[float]:

@@ -149,7 +149,7 @@ def test_calibrate_shows_the_orders_and_settings_that_give_the_epsilon_back() ->
     assert found is not None
     code, text = run("epsilon", "--alpha", found[1], "--beta", found[2], "--max-tokens", "100")
     assert code == 0
-    assert "epsilon = 8 at delta = 1e-05" in text
+    assert "epsilon = 8.0 at delta = 1e-05" in text
 
 
 def test_epsilon_prints_the_number_of_the_specification() -> None:

@@ -59,7 +59,7 @@ def test_show_labels_adaptive_numbers_as_private(used: str) -> None:
 
 
 def test_budget_opens_an_account_near_the_best_order(url: str) -> None:
-    assert "epsilon = 8, delta = 1e-05, accounting = fixed, neighbours = zero-out" in well(
+    assert "epsilon = 8.0, delta = 1e-05, accounting = fixed, neighbours = zero-out" in well(
         "budget", "doc-1", "--epsilon", "8"
     )
     well("budget", "doc-2", "--epsilon", "8", "--delta", "1e-6", "--order", "6", "--accounting", "adaptive")

@@ -132,7 +132,7 @@ def test_dp_shows_the_model_both_views_and_states_the_guarantee() -> None:
     assert any("____ lives in ____" in prompt for prompt in seen)
     guarantee = document.report.guarantee
     assert guarantee is not None
-    assert guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
+    assert guarantee.epsilon == 8.0
     assert guarantee.epsilon <= 8.0
     assert (guarantee.max_tokens, guarantee.units, guarantee.tagging) == (20, 1, "phrases")
     assert guarantee.tokens == 3  # two letters and the end
@@ -154,7 +154,7 @@ def test_one_guarantee_for_all_chunks() -> None:
     assert document.report.chunks > 5
     assert guarantee.max_tokens <= 100
     assert guarantee.max_tokens >= 100 - document.report.chunks
-    assert guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
+    assert guarantee.epsilon == 8.0
     assert guarantee.alpha is not None
     assert guarantee.beta is not None
     # By hand, from one token's bound: T tokens at order a lose T a beta; formula (4), minimised over a.
@@ -180,7 +180,7 @@ def test_units_that_stand_in_few_chunks_are_covered() -> None:
         _parameters(guarantee), 1, guarantee.max_tokens  # as if every unit were alone in every chunk
     )  # fmt: skip
     assert best_epsilon(loss.at, guarantee.alpha, 1e-5).epsilon <= 8.0
-    assert guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
+    assert guarantee.epsilon == 8.0
 
 
 def _parameters(guarantee: Any) -> Any:
@@ -366,7 +366,7 @@ def test_a_megabyte_has_one_guarantee() -> None:
     assert document.report.chunks > 20
     assert document.report.spans == {"NUMBER": 17_500}
     assert document.report.guarantee is not None
-    assert document.report.guarantee.epsilon == pytest.approx(8.0, abs=1e-9)
+    assert document.report.guarantee.epsilon == 8.0
 
 
 @st.composite

@@ -12,7 +12,7 @@ from tests.core.privacy import oracle
 from tests.core.privacy.strategies import ORDERS, SETTINGS, orders
 
 epsilons = st.floats(-2, 2.5).map(lambda e: 10.0**e)
-deltas = st.floats(-12, -1).map(lambda e: 10.0**e)
+deltas = st.floats(-9, -1).map(lambda e: 10.0**e)
 
 
 @settings(SETTINGS, max_examples=300)

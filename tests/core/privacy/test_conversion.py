@@ -14,7 +14,7 @@ from tests.core.privacy import oracle
 from tests.core.privacy.strategies import ORDERS, SETTINGS, orders
 
 losses = st.floats(-9, 3).map(lambda exponent: 10.0**exponent)
-deltas = st.floats(-12, -0.05).map(lambda exponent: 10.0**exponent)
+deltas = st.floats(-9, -0.05).map(lambda exponent: 10.0**exponent)
 
 
 @settings(SETTINGS, max_examples=300)

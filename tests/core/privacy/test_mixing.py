@@ -1,6 +1,7 @@
 """The weight of docs/theory.md, section 2: never beyond the bound, never lazy, checked in 50 digits."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.privacy import MixingWeightSearch, MixtureRule, largest_mixing_weight
+from dpfusion_core.privacy import MixingWeightSearch, MixtureRule, largest_mixing_weight, mixing
 from tests.core.privacy.oracle import ExactPair, mp
 from tests.core.privacy.strategies import (
     KINDS,
@@ -38,6 +39,11 @@ def search_one(log_q: Tensor, log_p: Tensor, bound: float, order: float, cap: fl
     """Return the weight of one unit."""
     bounds = torch.tensor([bound], dtype=torch.float64)
     return largest_mixing_weight(log_q, log_p[None], bounds, order, cap).item()
+
+
+def search_of_two(log_q: Tensor, log_p: Tensor, other: Tensor, bounds: Tensor, order: float) -> float:
+    """Return the weight of a unit beside another one."""
+    return largest_mixing_weight(log_q, torch.stack([log_p, other]), bounds, order)[0].item()
 
 
 def assert_safe_and_not_lazy(
@@ -152,6 +158,62 @@ def test_reported_divergence_is_the_realised_one_rounded_up(
     assert divergences.item() <= true * (1 + mp.mpf(1e-6)) + rounding
 
 
+def far_apart(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return a pair of which a token's probabilities lie 30 to 700 nats apart, some of them 1e-300."""
+    rest = torch.from_numpy(rng.uniform(-3, 3, (2, int(rng.integers(1, 4))))).log_softmax(dim=-1)
+    gap, likelier = rng.uniform(30, 700), -(10.0 ** rng.uniform(-3, 2.84))
+    first = torch.tensor([likelier, max(likelier - gap, -700.0)], dtype=torch.float64)  # of q and of p
+    if rng.integers(4) == 0:
+        first = first.flip(0)
+    rest = rest + torch.log(-torch.expm1(first))[:, None]
+    log_q, log_p = torch.cat([first[:, None], rest], dim=-1)
+    return log_q, log_p
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_weights_near_one_are_safe_and_not_lazy(order: float) -> None:
+    """Bounds that are met at a weight 1 to 1e-15 below one, where ``1 + lambda (e^r - 1)`` has no digit."""
+    rng = np.random.default_rng([36, int(100 * order)])
+    for _ in range(150):
+        log_q, log_p = far_apart(rng)
+        at = 1.0 - 10.0 ** rng.uniform(-15, 0)
+        bound = float(ExactPair(log_q, log_p).divergence(order, at))
+        if not 1e-9 < bound < 1e6:
+            continue
+        for each in (bound, bound * (1.0 + 1e-3), bound * (1.0 - 1e-3)):
+            weight = search_one(log_q, log_p, each, order)
+            assert_safe_and_not_lazy(log_q, log_p, weight, each, order)
+
+
+def test_36_nats_at_a_weight_of_one() -> None:
+    """The full private row where it just fits: its smallest probability is all that counts."""
+    for gap in (20.0, 36.0, 36.7, 40.0, 300.0):
+        log_q = rows(0.5, 0.5)
+        log_p = torch.tensor([-gap, 0.0], dtype=torch.float64).log_softmax(dim=-1)
+        bound = float(ExactPair(log_q, log_p).divergence(2.0))
+        for each, at_least in ((bound * (1 + 1e-6), 1.0), (bound * (1 - 1e-3), 1.0 - 1e-6)):
+            weight = search_one(log_q, log_p, each, 2.0)
+            assert weight >= at_least
+            assert_safe_and_not_lazy(log_q, log_p, weight, each, 2.0)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_a_direction_that_is_not_a_number_makes_a_weight_infeasible(
+    direction: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_q, log_p = rows(0.5, 0.5), rows(0.9, 0.1)
+    whole = mixing._Moments._one_direction
+
+    def broken(self: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        value, slope = whole(self, *arguments)
+        is_broken = (arguments[-1] < 0.0) == bool(direction)
+        return (torch.full_like(value, math.nan), slope) if is_broken else (value, slope)
+
+    monkeypatch.setattr(mixing._Moments, "_one_direction", broken)
+    weights, divergences = MixingWeightSearch(2.0)(log_q, log_p[None], torch.ones(1).double())
+    assert (weights.item(), divergences.item()) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_token_that_the_public_row_forbids_forces_zero(order: float) -> None:
     """And only in the row of the unit that has it."""
@@ -191,6 +253,23 @@ def test_batched_units_equal_single_ones(
     together = largest_mixing_weight(log_q, log_p, bounds, order)
     alone = [search_one(log_q, row, bound.item(), order) for row, bound in zip(log_p, bounds, strict=True)]
     torch.testing.assert_close(together, torch.tensor(alone, dtype=torch.float64), rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("order", [1.01, 2.0, 256.0])
+def test_a_weight_does_not_depend_on_the_other_units_text(order: float) -> None:
+    """To the bit: shortcuts are taken or not by what all rows are like."""
+    rng = np.random.default_rng(6)
+    for _ in range(40):
+        log_q, log_p = far_apart(rng)
+        others = [
+            log_q,
+            log_p,
+            (0.5 * (log_q + log_p)).log_softmax(dim=-1),
+            torch.zeros_like(log_q).log_softmax(-1),
+        ]
+        bounds = torch.tensor([10.0 ** rng.uniform(-3, 3)] * 2, dtype=torch.float64)
+        found = {search_of_two(log_q, log_p, other, bounds, order) for other in others}
+        assert len(found) == 1
 
 
 @pytest.mark.parametrize("order", [1.01, 2.0, 256.0])
@@ -252,6 +331,7 @@ def test_answer_without_early_stop_is_the_same(order: float, monkeypatch: pytest
     """An accelerator runs every step of the search; those after the last needed one change nothing."""
     rng = np.random.default_rng(5)
     cases = [(*random_pair(rng), order * random_beta(rng)) for _ in range(20)]
+    cases += [(*far_apart(rng), bound) for bound in (0.1, 1.0, 10.0, 100.0, 1e3, 1e5)]  # weights near one
     stopped = [search_one(log_q, log_p, bound, order) for log_q, log_p, bound in cases]
     monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: False)
     assert [search_one(log_q, log_p, bound, order) for log_q, log_p, bound in cases] == stopped

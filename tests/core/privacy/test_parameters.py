@@ -5,8 +5,19 @@ from typing import Any
 
 import pytest
 
+from dpfusion_core.charging import make_plan
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
-from dpfusion_core.privacy import FixedAccountant, PrivacyParameters
+from dpfusion_core.privacy import (
+    FixedAccountant,
+    PrivacyBudget,
+    PrivacyParameters,
+    best_epsilon,
+    calibrate_beta,
+    compute_dp_epsilon,
+    compute_epsilon_single_group,
+    rdp_to_epsilon,
+    smallest_epsilon,
+)
 
 GOOD: dict[str, Any] = {"alpha": 2.0, "beta": 0.02}
 
@@ -63,3 +74,30 @@ def test_replace_is_surcharged_with_the_mixing_loss(mixing_loss: float | None) -
 def test_parameters_cannot_be_changed_after_the_check() -> None:
     with pytest.raises(AttributeError):
         PrivacyParameters(**GOOD).beta = 9.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("delta", [9.9e-10, 1e-12, 1e-300])
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda delta: PrivacyParameters(2.0, 0.01, delta),
+        lambda delta: PrivacyBudget(8.0, delta),
+        lambda delta: calibrate_beta(8.0, delta, 100),
+        lambda delta: rdp_to_epsilon(1.0, 2.0, delta),
+        lambda delta: best_epsilon(lambda order: 1.0, 2.0, delta),
+        lambda delta: smallest_epsilon(2.0, delta),
+        lambda delta: compute_epsilon_single_group([0.1], 2.0, delta),
+        lambda delta: compute_dp_epsilon({"a": [0.1]}, 2.0, delta),
+        lambda delta: make_plan({"epsilon": 8.0, "delta": delta}, ["a"], 10, None),
+        lambda delta: make_plan({"alpha": 2.0, "beta": 0.01, "delta": delta}, ["a"], 10, None),
+    ],
+)
+def test_a_delta_that_draws_cannot_keep_is_refused_wherever_it_enters(enter: Any, delta: float) -> None:
+    with pytest.raises(PrivacyParameterError, match=r"1e-09 <= delta < 1.*53 random bits"):
+        enter(delta)
+    enter(1e-9)
+
+
+def test_the_formulas_of_the_paper_only_compute_its_numbers() -> None:
+    result = compute_epsilon_single_group([0.0], 2.0, 1e-12, convention="paper")
+    assert result["empirical"] == pytest.approx(27.631, abs=1e-3)
