@@ -41,16 +41,17 @@ from dpfusion_core.privacy import (
 from dpfusion_core.tagging import (
     CachedTagger,
     ConstitutionTagger,
+    DocumentPrivacyTagger,
     FunctionTagger,
     Narrowing,
     PhraseTagger,
     PresidioTagger,
     RegexTagger,
     Span,
+    Tagger,
     TokenClassificationTagger,
     UnionTagger,
 )
-from dpfusion_core.tagging import DocumentPrivacyTagger as Tagger  # its published name
 from dpfusion_core.tool_calling import parse_tool_calls
 from dpfusion_core.views import fixed_placeholder, label_placeholder, length_preserving_placeholder
 
@@ -68,6 +69,7 @@ __all__ = [
     "DPFusion",
     "DPFusionError",
     "DPFusionResult",
+    "DocumentPrivacyTagger",
     "DocumentReport",
     "FunctionTagger",
     "FusionEngine",

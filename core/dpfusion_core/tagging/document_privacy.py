@@ -54,8 +54,8 @@ class DocumentPrivacyTagger:
     this machine. Answers are checked like those of any tagger: only phrases that stand in the text count,
     everywhere they stand.
 
-    ``from dpfusion_core import Tagger`` is this class, under its published name. One instance may be used
-    by several threads and event loops; proxies are taken from the environment (``HTTPS_PROXY``).
+    In :mod:`dpfusion_core.compat` it has its published name, ``Tagger``. One instance may be used by several
+    threads and event loops; proxies are taken from the environment (``HTTPS_PROXY``).
 
     Args:
         api_key: The key. Default: the environment variable ``DOCUMENT_PRIVACY_API_KEY``. It never prints,

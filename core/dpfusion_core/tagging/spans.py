@@ -36,7 +36,8 @@ class Tagger(Protocol):
 
     This one method is all that a tagger needs. One that can do better than a thread for each text may
     also have ``async def atag(text)`` or ``tag_batch(texts)``; :func:`atag` and :func:`tag_batch` use
-    them where they exist.
+    them where they exist. (The ``Tagger`` of the published library, a client of a web service, is
+    :class:`~dpfusion_core.DocumentPrivacyTagger`.)
     """
 
     def tag(self, text: str) -> Sequence[Span]:

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import dpfusion_core
-from dpfusion_core import DPFusion, Message, Span, TaggerError
+from dpfusion_core import DPFusion, Message, Span, TaggerError, compat
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
-from dpfusion_core.tagging import DocumentPrivacyTagger, Narrowing
+from dpfusion_core.tagging import DocumentPrivacyTagger, Narrowing, Tagger
 
 KEY = "sk_verysecret"
 TEXT = "Ann Lee lives in Oslo. Ann Lee is 41."
@@ -134,9 +134,27 @@ def test_asks_as_the_published_library_does(service: Service, tagger: DocumentPr
     assert service.seen[0][2]["Content-Type"] == "application/json"
 
 
-def test_default_address_and_public_name() -> None:
-    assert dpfusion_core.Tagger is DocumentPrivacyTagger
-    assert "https://api.documentprivacy.com" in repr(dpfusion_core.Tagger(api_key=KEY, verbose=True))
+def test_default_address_and_published_name() -> None:
+    assert compat.Tagger is DocumentPrivacyTagger
+    assert "https://api.documentprivacy.com" in repr(compat.Tagger(api_key=KEY, verbose=True))
+
+
+def test_the_most_natural_name_is_not_the_service() -> None:
+    """It is what any tagger is, and cannot be made."""
+    assert dpfusion_core.Tagger is Tagger
+    assert dpfusion_core.DocumentPrivacyTagger is DocumentPrivacyTagger
+    assert {name for name, value in vars(dpfusion_core).items() if value is DocumentPrivacyTagger} == {
+        "DocumentPrivacyTagger"
+    }
+    with pytest.raises(TypeError):
+        dpfusion_core.Tagger(api_key=KEY)  # type: ignore[call-arg]
+
+
+def test_the_names_of_the_published_library_are_in_one_place() -> None:
+    names = {"DPFusion", "Tagger", "generate_dp_text", "compute_epsilon_single_group", "compute_dp_epsilon"}
+    assert set(compat.__all__) == names
+    for name in names - {"Tagger"}:
+        assert getattr(compat, name) is getattr(dpfusion_core, name)
 
 
 def test_tags_every_occurrence_of_what_stands_in_the_text(
@@ -147,7 +165,7 @@ def test_tags_every_occurrence_of_what_stands_in_the_text(
 
 
 def test_quick_start_of_the_published_library(service: Service) -> None:
-    tagger = dpfusion_core.Tagger(api_key=KEY, base_url=service.url)
+    tagger = compat.Tagger(api_key=KEY, base_url=service.url)
     tagger.set_constitution("LEGAL")
     dpf = DPFusion(model="dpfusion-tiny", tagger=tagger)
     dpf.add_message("user", TEXT, is_private=True)
