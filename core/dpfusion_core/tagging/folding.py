@@ -8,6 +8,7 @@ takes time in proportion to the text, whatever it is made of.
 
 import re
 import unicodedata
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
@@ -80,15 +81,19 @@ class FoldedText:
 
     def __init__(self, text: str) -> None:
         folded, self._starts, self._ends = _fold(text)
-        atoms = list(_atoms(folded))
-        self.keys = [key for key, _, _ in atoms]
+        self.keys: list[str] = []
         self.length = len(text)
-        self._ranges = [(start, end) for _, start, end in atoms]
+        self._first, self._last = array("q"), array("q")  # where atoms begin and end; a long text has many
+        known: dict[str, str] = {}
+        for key, start, end in _atoms(folded):
+            self.keys.append(known.setdefault(key, key))
+            self._first.append(start)
+            self._last.append(end)
         self.characters = Boundaries(text).characters
 
     def offsets(self, first: int, last: int) -> tuple[int, int]:
         """Return start and end in the text of a run of atoms, without parting a character from its marks."""
-        start, end = self._ranges[first][0], self._ranges[last][1]
+        start, end = self._first[first], self._last[last]
         if self._starts is not None and self._ends is not None:
             start, end = self._starts[start], self._ends[end - 1]
         return self.characters(start, end)
@@ -163,13 +168,12 @@ def _atoms(folded: str) -> Iterator[tuple[str, int, int]]:
         yield " " if classes[start] == "s" else folded[start:end], start, end
 
 
-def _fold(text: str) -> tuple[str, list[int] | None, list[int] | None]:
+def _fold(text: str) -> tuple[str, "array[int] | None", "array[int] | None"]:
     """Decompose a text; with each character's start and end in the text, unless nothing has changed."""
     if unicodedata.is_normalized("NFKD", text):
         return text, None, None
     parts: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
+    starts, ends = array("q"), array("q")
     begin = 0
     for place in range(1, len(text) + 1):
         # Marks are put into a fixed order: a character is decomposed together with those that follow it.
@@ -177,8 +181,8 @@ def _fold(text: str) -> tuple[str, list[int] | None, list[int] | None]:
             continue
         part = _decomposed(text[begin:place])
         parts.append(part)
-        starts += [begin] * len(part)
-        ends += [place] * len(part)
+        starts.extend([begin] * len(part))
+        ends.extend([place] * len(part))
         begin = place
     return "".join(parts), starts, ends
 

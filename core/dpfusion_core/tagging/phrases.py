@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import regex  # type: ignore[import-untyped]
+
+from dpfusion_core import _validate
 from dpfusion_core.errors import TaggerError, errors_as
 from dpfusion_core.tagging.occurrences import find_phrases, tag_everywhere
 from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
@@ -48,16 +51,18 @@ class PhraseTagger:
 class RegexTagger:
     r"""Tags what regular expressions match, and every other occurrence of it.
 
-    A pattern that backtracks without end cannot be interrupted, not even by a time-out: keep patterns of
-    untrusted origin away.
+    Patterns are those of :mod:`re`; they are matched by the package ``regex``, which can be interrupted: one
+    that backtracks without end makes the tagger fail.
 
     Args:
         patterns: Patterns by label, or patterns that share one.
         label: Label of the spans, unless the patterns come with their own.
         flags: Flags of :mod:`re` for patterns that are not compiled yet.
+        timeout: Seconds of computing after which a pattern has failed at a text.
 
     Raises:
         TaggerError: If there is no pattern, or one that cannot be compiled.
+        PrivacyParameterError: If ``timeout`` is not above 0.
 
     Example:
         >>> RegexTagger({"CASE": r"\bAZ-\d+\b"}).tag("See AZ-17.")
@@ -69,7 +74,9 @@ class RegexTagger:
         patterns: Mapping[str, str | re.Pattern[str]] | Iterable[str | re.Pattern[str]],
         label: str = DEFAULT_LABEL,
         flags: int = 0,
+        timeout: float = 60.0,
     ) -> None:
+        self._timeout = _validate.positive(timeout, "timeout")
         if isinstance(patterns, str):
             raise TaggerError("Expected a list of patterns, or patterns by label, not one string.")
         pairs = (
@@ -80,24 +87,32 @@ class RegexTagger:
         if not pairs:
             raise TaggerError("Expected at least one pattern.")
         refusal = partial(str.format, "A pattern is not a regular expression: {}.")
-        with errors_as(TaggerError, refusal, only=(re.error, TypeError)):
-            self._patterns = [
-                (name, pattern if isinstance(pattern, re.Pattern) else re.compile(pattern, flags))
-                for name, pattern in pairs
-            ]
+        with errors_as(TaggerError, refusal, only=(re.error, regex.error, TypeError, ValueError)):
+            self._patterns = [(name, _interruptible(pattern, flags)) for name, pattern in pairs]
 
     def __repr__(self) -> str:
         return f"RegexTagger({', '.join(f'{name}={pattern.pattern!r}' for name, pattern in self._patterns)})"
 
     def tag(self, text: str) -> list[Span]:
-        """Return the spans of all matches in ``text``; empty matches do not count."""
-        matches = (
-            Span(*match.span(), name)
-            for name, pattern in self._patterns
-            for match in pattern.finditer(text)
-            if match.group()
-        )
-        return tag_everywhere(text, matches)
+        """Return the spans of all matches in ``text``; empty matches do not count.
+
+        Raises:
+            TaggerError: If a pattern times out.
+        """
+        spans: list[Span] = []
+        with errors_as(TaggerError, "A pattern of a RegexTagger timed out.", only=TimeoutError):
+            for name, pattern in self._patterns:
+                # Concurrent: others, such as who waits for this tagger, run meanwhile.
+                matches = pattern.finditer(text, timeout=self._timeout, concurrent=True)
+                spans += [Span(match.start(), match.end(), name) for match in matches if match.group()]
+        return tag_everywhere(text, spans)
+
+
+def _interruptible(pattern: str | re.Pattern[str], flags: int) -> Any:
+    """Return a pattern of :mod:`re` as one of ``regex``; what the former refuses is refused."""
+    known = pattern if isinstance(pattern, re.Pattern) else re.compile(pattern, flags)
+    kept = known.flags & (re.IGNORECASE | re.MULTILINE | re.DOTALL | re.VERBOSE)
+    return regex.compile(known.pattern, kept | (regex.ASCII if known.flags & re.ASCII else 0))
 
 
 class FunctionTagger:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import PrivacyParameterError, TaggerError
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
 from dpfusion_core.tagging.compose import SpanCache
 from dpfusion_core.tagging.folding import Boundaries
 from dpfusion_core.tagging.occurrences import tag_everywhere
@@ -218,14 +218,15 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int]:
 def _load(name: str) -> tuple[Any, Any]:
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(name)
-        return AutoModelForTokenClassification.from_pretrained(name), tokenizer
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise TaggerError(
+    def refused(error: Exception) -> str:
+        return (
             f"The token-classification model {name!r} cannot be loaded: {error}. Check the name, the "
             "folder's files, the network or HF_HUB_OFFLINE, and the access token of a gated model."
-        ) from error
+        )
+
+    with errors_as(TaggerError, refused, only=(OSError, ValueError, ImportError, KeyError)):
+        tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        return AutoModelForTokenClassification.from_pretrained(name), tokenizer
 
 
 def _context(model: Any, tokenizer: Any) -> int:

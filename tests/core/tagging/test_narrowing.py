@@ -134,6 +134,8 @@ def test_a_tagger_that_hangs_leaves_the_whole_text_private() -> None:
         Narrowing(stuck, timeout=0.05, on_error="raise")(private())
     stuck.leave.set()
     assert Narrowing(People(), timeout=5.0)(private())[1] == 0
+    assert Narrowing(People()).timeout is not None  # waiting for ever is said
+    assert Narrowing(People(), timeout=None)(private())[1] == 0
 
 
 def test_an_empty_answer_is_trusted_only_on_request() -> None:

@@ -1,12 +1,14 @@
 """Taggers of what is known beforehand."""
 
 import re
+import time
 from typing import Any
 
 import pytest
 
-from dpfusion_core import PhraseTagger, Span, TaggerError
-from dpfusion_core.tagging import FunctionTagger, RegexTagger, find_spans
+from dpfusion_core import Message, PhraseTagger, Span, TaggerError
+from dpfusion_core.tagging import FunctionTagger, Narrowing, RegexTagger, find_spans
+from dpfusion_core.tagging.occurrences import tag_everywhere
 
 TEXT = "Ann met Bob. Ann left at noon."
 
@@ -93,3 +95,31 @@ def test_nonsense_is_refused_without_quoting(answer: Any) -> None:
 def test_not_a_function() -> None:
     with pytest.raises(TaggerError):
         FunctionTagger("Ann")  # type: ignore[arg-type]
+
+
+def test_a_pattern_that_backtracks_without_end_fails_closed() -> None:
+    text = f"ann@example.com {'a' * 60}!"
+    tagger = RegexTagger([r"\S+@\S+", r"(?:a|aa)+$"], timeout=0.3)
+    with pytest.raises(TaggerError, match="timed out"):
+        tagger.tag(text)
+    assert Narrowing(tagger)([Message("user", text, is_private=True)])[1] == 1
+
+
+def test_who_waits_for_a_pattern_is_not_held_up_by_it() -> None:
+    tagger = RegexTagger([r"(?:a|aa)+$"], timeout=2.0)
+    started = time.monotonic()
+    _, whole = Narrowing(tagger, timeout=0.1)([Message("user", f"{'a' * 60}!", is_private=True)])
+    assert (whole, time.monotonic() - started < 1.5) == (1, True)
+
+
+@pytest.mark.parametrize("flags", [0, re.IGNORECASE, re.ASCII, re.DOTALL | re.MULTILINE, re.VERBOSE])
+@pytest.mark.parametrize("pattern", [
+    r"\bann\b", r"(?i)ANN", r"[^\W\d]+\Z", r"^.+$", r"(?P<x>n)(?P=x)", r"(?<=\d)\w", r"\u00e9+", r"a{2,}|e?n",
+    r"(?s:.)x",
+])  # fmt: skip
+def test_patterns_match_as_those_of_the_standard_library(pattern: str, flags: int) -> None:
+    text = "Ann, ann\u00e9 \u00e9\u00c9 5x\nANN aaa \u0663x_\r\nx"
+    expected = [Span(*match.span()) for match in re.finditer(pattern, text, flags) if match.group()]
+    found = RegexTagger([pattern], flags=flags).tag(text)
+    assert found == RegexTagger([re.compile(pattern, flags)]).tag(text)
+    assert found == tag_everywhere(text, expected)
