@@ -37,7 +37,7 @@ from langchain_dpfusion import batching, engines, identity
 from langchain_dpfusion.calls import Call
 from langchain_dpfusion.fields import check_fields, check_picklable, named_fields, problem_of
 from langchain_dpfusion.messages import PLACEHOLDER
-from langchain_dpfusion.options import check_call, engine_options, openai_tools, pick
+from langchain_dpfusion.options import check_call, check_forms, engine_options, openai_tools, pick
 from langchain_dpfusion.reading import Turn, admit
 from langchain_dpfusion.sealed_runnables import SealedBinding, SealedInputs
 from langchain_dpfusion.sealing import seal, unseal, with_digests
@@ -253,6 +253,7 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
 
     def _get_invocation_params(self, stop: _Stop = None, **kwargs: Any) -> dict[str, Any]:
         kwargs = check_call(kwargs)  # here, because callbacks are told next
+        check_forms(kwargs)
         return super()._get_invocation_params(stop=stop, **kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -287,6 +288,7 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
 
     def _admit(self, messages: Sequence[BaseMessage], call: Mapping[str, Any]) -> tuple[Unmarked, list[Turn]]:
         call = check_call({name: value for name, value in call.items() if name not in _OF_RUNS})
+        check_forms(call)
         ledger = self.ledger if self.engine is None else self.engine.ledger
         settings = (pick(name, call, self.__dict__) for name in ("epsilon", "alpha", "beta"))
         has_budget = ledger is not None or any(setting is not None for setting in settings)
@@ -438,8 +440,7 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         Raises:
             PrivacyParameterError: If a tool cannot be described by a JSON schema.
         """
-        options = check_call(kwargs)
-        bound: SealedBinding = self.bind(tools=openai_tools(tools), tool_choice=tool_choice, **options)
+        bound: SealedBinding = self.bind(tools=openai_tools(tools), tool_choice=tool_choice, **kwargs)
         return bound
 
     def with_structured_output(

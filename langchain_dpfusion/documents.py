@@ -55,7 +55,8 @@ class DocumentBlocks:
             if not isinstance(document, Document):
                 raise ViewError(f"Expected a list of documents, found a {type(document).__name__} in it.")
             prompt = self.document_prompt
-            text = document.page_content if prompt is None else format_document(document, prompt)
+            with errors_as(ViewError, "A document cannot be written with document_prompt ({error})."):
+                text = document.page_content if prompt is None else format_document(document, prompt)
             if blocks:
                 blocks.append(public_block(self.separator))
             blocks.append(self._private(document, text) if self.is_private(document) else public_block(text))
@@ -70,13 +71,15 @@ class DocumentBlocks:
     def is_private(self, document: Document) -> bool:
         """Return whether a document is private."""
         if self.private is not None:
-            return bool(self.private(document))
+            with errors_as(ViewError, "private= did not say whether a document is private ({error})."):
+                return bool(self.private(document))
         return is_private_document(document)
 
     def unit_of(self, document: Document) -> DocumentUnit:
         """Return the privacy unit of a document, for all its chunks."""
         if self.unit is not None and not isinstance(self.unit, str):
-            name = self.unit(document)
+            with errors_as(ViewError, "unit= did not say which unit a document is ({error})."):
+                name = self.unit(document)
             if name is not None and str(name).strip():
                 return DocumentUnit(str(name), is_stable=True)
         key = self.unit if isinstance(self.unit, str) else None

@@ -13,7 +13,9 @@ from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import engine_options, refuse_gone
 
 # What other chat models are given and a local one has no use for.
-_FOREIGN = frozenset({"api_key", "base_url"})
+_FOREIGN = frozenset({"api_key"})
+# How weights are loaded, and what says nothing.
+_LOADING: dict[str, Any] = {"device": None, "dtype": "auto", "device_map": None, "model_kwargs": {}}
 
 
 def named_fields(fields: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -48,6 +50,12 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         raise PrivacyParameterError("A ready engine has its own ledger, tagger and placeholder.")
     if (tokenizer is None) != (model is None or isinstance(model, str)):
         raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
+    if not isinstance(model, str):
+        ignored = [name for name, default in _LOADING.items() if fields[name] not in (None, default)]
+        if ignored:
+            raise PrivacyParameterError(
+                f"A ready model or engine is loaded already: {ignored[0]!r} says nothing."
+            )
     if timeout is not None and not timeout > 0:
         raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
     check_unmarked(fields["unmarked"])

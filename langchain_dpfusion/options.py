@@ -85,7 +85,8 @@ def check_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     Tracers and caches are shown a call's options as they are, so this comes first of all.
 
     Raises:
-        PrivacyParameterError: If a name is unknown, or a number is none. Values are not quoted.
+        PrivacyParameterError: If a name is unknown, or a value is none that the option can have. Values
+            are not quoted.
     """
     refuse_gone(kwargs)
     kwargs = canonical(kwargs, _CALL | _TOOLS | _LANGCHAIN | _IGNORED, "a call", _ADVICE)
@@ -98,6 +99,18 @@ def check_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
             kind = "a word" if name in _WORDS else "a number"
             raise PrivacyParameterError(f"Expected {name} to be {kind}, not {type(value).__name__}.")
     return kwargs
+
+
+def check_forms(call: Mapping[str, Any]) -> None:
+    """Refuse tools and response formats that are none, before callbacks are shown them.
+
+    Raises:
+        PrivacyParameterError: If there is one.
+    """
+    if call.get("tools"):
+        check_tools(list(call["tools"]))
+    if call.get("response_format") is not None:
+        json_schema(call["response_format"])
 
 
 def pick(name: str, call: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
@@ -134,7 +147,7 @@ def engine_options(
         options["stop"] = [stops] if isinstance(stops, str) else list(stops)
     if call.get("tools"):
         options["tools"] = list(call["tools"])
-        check_tools(options["tools"])  # before a template is filled with them
+        check_tools(options["tools"])
         options["tool_choice"] = as_tool_choice(call.get("tool_choice"))
     if call.get("response_format") is not None:
         options["json_schema"] = json_schema(call["response_format"])

@@ -15,6 +15,7 @@ from langchain_core.runnables.config import get_config_list
 from pydantic import Field
 
 from dpfusion_core.errors import DPFusionError
+from langchain_dpfusion.options import check_call
 
 
 class Sealer(Protocol):
@@ -51,7 +52,8 @@ class SealedBinding(RunnableBinding[Any, Any]):
 
     def bind(self, **kwargs: Any) -> Any:
         """Return the runnable with further arguments."""
-        return self._again(super().bind(**kwargs))
+        options = check_call(kwargs) if isinstance(self.bound, SealedInputs) else kwargs
+        return self._again(super().bind(**options))
 
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
         """Return the runnable with a config."""
@@ -166,7 +168,7 @@ class SealedInputs:
         Raises:
             PrivacyParameterError: If an option is unknown.
         """
-        return self._behind_seal(RunnableBinding(bound=cast(Any, self), kwargs=kwargs, config={}))
+        return self._behind_seal(RunnableBinding(bound=cast(Any, self), kwargs=check_call(kwargs), config={}))
 
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
         """Return the model with a config."""

@@ -102,6 +102,10 @@ class _Redaction:
     def _mapping(self, value: Mapping[Any, Any]) -> Any:
         if value.get("lc") == 1 and isinstance(value.get("kwargs"), Mapping):
             return {**value, "kwargs": self(value["kwargs"])}
+        if (
+            value.get("lc") == 1 and "repr" in value
+        ):  # an object that LangChain cannot write: nobody can read it
+            return {**value, "repr": PLACEHOLDER}
         if "page_content" in value:
             document = document_of(value)
             shown = redacted_document(document)

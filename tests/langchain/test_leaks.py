@@ -8,14 +8,25 @@ from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.documents import Document
 from langchain_core.globals import set_debug, set_llm_cache
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.load import dumps
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, convert_to_messages
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, convert_to_messages
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
+from pydantic import BaseModel
 
-from dpfusion_core import BackendError, DPFusionError, PrivacyBudget, PrivacyLedger, ScriptedBackend
+from dpfusion_core import (
+    BackendError,
+    DPFusionError,
+    FusionEngine,
+    PrivacyBudget,
+    PrivacyLedger,
+    ScriptedBackend,
+)
+from dpfusion_core.errors import RefusedError
 from dpfusion_core.tagging import PhraseTagger
 from langchain_dpfusion import (
     ChatDPFusion,
@@ -50,6 +61,18 @@ CONVERSATIONS: dict[str, list[Any]] = {
         AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}]),
         ToolMessage(SECRET, tool_call_id="1", artifact={"documents": [SECRET]}),
     ],
+    "artifact": [
+        mark_private(HumanMessage("Ann")),
+        HumanMessage("Who?", additional_kwargs={"documents": [Document(SECRET)]}),
+        AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}]),
+        ToolMessage(
+            "Found 1.",
+            tool_call_id="1",
+            artifact=[Document(SECRET)],
+            additional_kwargs={"is_private": False},
+        ),
+    ],
+    "system": [mark_private(SystemMessage(f"The records: {SECRET}")), HumanMessage("Who?")],
     "assistant": [HumanMessage("Who?"), mark_private(AIMessage(SECRET)), HumanMessage("Are you sure?")],
     "dict": [{"role": "user", "content": SECRET, "additional_kwargs": {"is_private": True}}, ("human", "?")],
 }
@@ -84,10 +107,47 @@ WAYS: dict[str, Callable[[ChatDPFusion, Any, Any], Any]] = {
         llm.stream_events(messages, config, version="v3")
     ),
     "astream_events v3": lambda llm, messages, config: asyncio.run(_aoutput(llm, messages, config)),
+    "with_structured_output": lambda llm, messages, config: _told(
+        llm.with_structured_output({"title": "Told", "type": "object", "properties": {}}).invoke(
+            messages, config
+        )
+    ),
+    "with_structured_output, streamed": lambda llm, messages, config: _told(
+        list(llm.with_structured_output(Told, include_raw=True).stream(messages, config))
+    ),
+    "with_retry": lambda llm, messages, config: llm.with_retry().invoke(messages, config),
+    "with_retry, batch": lambda llm, messages, config: llm.with_retry().batch([messages] * 2, config),
+    "with_retry of a binding": lambda llm, messages, config: (
+        llm.bind(max_tokens=50).with_retry().invoke(messages, config)
+    ),
+    "with_fallbacks": lambda llm, messages, config: llm.with_fallbacks([llm]).invoke(messages, config),
+    "with_fallbacks of a binding": lambda llm, messages, config: (
+        llm.bind_tools([Told]).with_fallbacks([llm]).invoke(messages, config)
+    ),
+    "with_fallbacks, astream": lambda llm, messages, config: asyncio.run(
+        _drain(llm.with_config(tags=["a"]).with_fallbacks([llm]).astream(messages, config))
+    ),
+    "with_fallbacks, transform": lambda llm, messages, config: list(
+        llm.with_fallbacks([llm]).transform(iter([convert_to_messages(messages)]), config)
+    ),
+    "with_fallbacks, abatch": lambda llm, messages, config: asyncio.run(
+        llm.with_fallbacks([llm]).with_retry().abatch([messages, messages], config)
+    ),
+    "tools of fallbacks": lambda llm, messages, config: (
+        llm.with_fallbacks([llm]).bind_tools([Told]).invoke(messages, config)
+    ),
     "as a sequence": lambda llm, messages, config: (RunnableLambda(lambda _: messages) | llm).invoke(
         "go", {"callbacks": [Only(config["callbacks"][0]), *config["callbacks"][1:]]}
     ),
 }
+
+
+class Told(BaseModel):
+    """What is told."""
+
+
+def _told(answer: Any) -> Any:
+    return [answer, TOLD]  # an empty object, as its schema wants it
 
 
 class Only(Recorder):
@@ -138,6 +198,33 @@ def test_callbacks_traces_and_logs_never_hold_the_secret(way: str, conversation:
     assert SECRET not in as_text(result)
     assert SECRET not in "\n".join(logged)
     assert SECRET not in "".join(capsys.readouterr())
+
+
+def test_a_fallback_that_is_another_model_gets_placeholders() -> None:
+    heard: list[str] = []
+
+    class Other(GenericFakeChatModel):
+        def _generate(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            heard.append(as_text(messages))
+            return super()._generate(messages, *args, **kwargs)
+
+    other = Other(messages=iter([AIMessage("I know nothing.")] * 9))
+    failing = ChatDPFusion(engine=FusionEngine(failing_backend()), epsilon=8.0, max_tokens=60)
+    for llm in (failing.with_fallbacks([other]), failing.bind(max_tokens=9).with_fallbacks([other])):
+        assert llm.invoke(CONVERSATIONS["message"]).text == "I know nothing."
+        assert llm.batch([CONVERSATIONS["span"]])[0].text == "I know nothing."
+    assert len(heard) == 4
+    assert SECRET not in "".join(heard)
+
+
+def test_a_batch_behind_a_seal_gives_each_input_its_own_error() -> None:
+    llm = chat(unmarked="strict").with_retry(stop_after_attempt=1)
+    public = HumanMessage("Hello", additional_kwargs={"is_private": False})
+    first, second = llm.batch([[public], [HumanMessage(SECRET)]], return_exceptions=True)
+    assert first.text == TOLD
+    assert isinstance(second, RefusedError)
+    with pytest.raises(RefusedError):
+        llm.batch([[public], [HumanMessage(SECRET)]])
 
 
 # --- Caches ---

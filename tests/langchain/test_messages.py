@@ -4,6 +4,7 @@ import pickle
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
 from langchain_core.load import dumpd, load
 from langchain_core.messages import (
     AIMessage,
@@ -23,13 +24,16 @@ from langchain_core.messages import (
     trim_messages,
 )
 from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplate, MessagesPlaceholder
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
 
 from dpfusion_core import Message, Segment, ToolCall, UnsupportedError, ViewError
 from dpfusion_core.adapters import Unmarked
+from dpfusion_core.errors import RefusedError
 from dpfusion_core.messages import DEFAULT_UNIT
+from langchain_dpfusion import PrivateDocumentFormatter, private_template
 from langchain_dpfusion.messages import mark_private, private_block
-from langchain_dpfusion.reading import has_private, to_core
+from langchain_dpfusion.reading import admit, has_private, hide, read, to_core
 
 FLAG: dict[str, Any] = {"is_private": True}
 
@@ -249,8 +253,6 @@ def test_has_private() -> None:
 
 # --- The marks survive what LangChain does to messages ---
 
-MARKED = mark_private(HumanMessage("x"), "a")
-
 
 class Holder(BaseModel):
     message: HumanMessage
@@ -272,13 +274,82 @@ SURVIVED: dict[str, Any] = {
         ChatPromptTemplate.from_messages([MessagesPlaceholder("h")]).invoke({"h": [m]}).to_messages()[0]
     ),
     "content blocks": lambda m: HumanMessage(content_blocks=m.content_blocks),
+    "content copied": lambda m: HumanMessage(m.content),
+    "content replaced": lambda m: m.model_copy(update={"content": "y"}),
+    "content replaced by blocks": lambda m: m.model_copy(update={"content": [{"type": "text", "text": "y"}]}),
+    "content replaced after dumpd": lambda m: load(dumpd(m), allowed_objects="all").model_copy(
+        update={"content": "y"}
+    ),
+    "content replaced after a pickle": lambda m: pickle.loads(pickle.dumps(m)).model_copy(
+        update={"content": "y"}
+    ),
+    "split": lambda m: trim_messages(
+        [m],
+        max_tokens=3,
+        token_counter=lambda ms: sum(len(str(each.text)) for each in ms),
+        text_splitter=list,
+        allow_partial=True,
+    )[0],
+    "checkpoint": lambda m: _through(JsonPlusSerializer(), m),
+    "strict checkpoint": lambda m: _through(JsonPlusSerializer(allowed_msgpack_modules=None), m),
+    "content replaced after a strict checkpoint": lambda m: _through(
+        JsonPlusSerializer(allowed_msgpack_modules=None), m
+    ).model_copy(update={"content": "y"}),
+}
+
+
+def _through(serializer: JsonPlusSerializer, message: BaseMessage) -> Any:
+    return serializer.loads_typed(serializer.dumps_typed({"messages": [message]}))["messages"][0]
+
+
+OURS: dict[str, BaseMessage] = {
+    "mark_private": mark_private(HumanMessage("a secret"), "a"),
+    "formatter": PrivateDocumentFormatter(unit="source").invoke(
+        [Document("a secret", metadata={"source": "a"})]
+    )[0],
+    "template": private_template("{x} is it", unit="a").format_messages(x="a secret")[0],
+    "hidden": hide(mark_private(HumanMessage("a secret"), "a")),
 }
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+@pytest.mark.parametrize("ours", OURS)
 @pytest.mark.parametrize("way", SURVIVED)
-def test_marks_survive(way: str) -> None:
-    assert "a" in one(SURVIVED[way](MARKED)).units  # a merge may make more private, never less
+def test_marks_survive(way: str, ours: str) -> None:
+    message = OURS[ours]
+    after = SURVIVED[way](message)
+    assert isinstance(after, BaseMessage)
+    assert "a" in one(after).units  # a merge may make more private, never less
+
+
+@pytest.mark.parametrize("ours", OURS)
+def test_strict_checkpoints_bring_back_messages_of_the_same_kind(ours: str) -> None:
+    again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), OURS[ours])
+    assert isinstance(
+        again, type(OURS[ours]).__mro__[1] if ours in ("formatter", "template") else type(OURS[ours])
+    )
+    assert one(again) == one(OURS[ours])
+
+
+@pytest.mark.parametrize(
+    "kind", [ToolMessage("a secret", tool_call_id="1"), AIMessage("a secret"), SystemMessage("a secret")]
+)
+def test_marks_of_other_kinds_survive(kind: BaseMessage) -> None:
+    message = mark_private(kind, "a")
+    again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), message)
+    for after in (again, again.model_copy(update={"content": "y"}), hide(message)):
+        assert type(after) is type(kind)
+        assert one(after).units == ("a",)
+
+
+def test_text_of_several_units_that_was_split_stays_private_and_meets_no_ledger() -> None:
+    documents = [Document("Ann is ill.", metadata={"source": name}) for name in ("a", "b")]
+    (message,) = PrivateDocumentFormatter().invoke(documents)
+    cut = message.model_copy(update={"content": "Ann is"})
+    assert one(cut).units == (DEFAULT_UNIT,)
+    with pytest.raises(RefusedError, match="unit="):
+        admit(read(cut), "public", has_ledger=True)
+    assert one(merge_message_runs([HumanMessage("q"), message])[0]).units == ("a", "b")
 
 
 def test_marks_of_a_template_survive() -> None:

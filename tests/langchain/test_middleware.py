@@ -1,16 +1,17 @@
 """Agents of ``create_agent``: tool results stay private, other models never see them, requests have budgets."""
 
 import asyncio
+import traceback
 from typing import Annotated, Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, SummarizationMiddleware
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command
+from langgraph.types import Command, Overwrite, Send
 from pydantic import BaseModel
 
 from dpfusion_core import (
@@ -18,9 +19,13 @@ from dpfusion_core import (
     BudgetExhaustedError,
     FusionEngine,
     PrivacyBudget,
+    PrivacyLedger,
     PrivacyParameterError,
+    ScriptedBackend,
     UnsupportedError,
+    ViewError,
 )
+from dpfusion_core.messages import DEFAULT_UNIT
 from langchain_dpfusion import ChatDPFusion, DPFusionMiddleware, create_private_retriever_tool, mark_private
 from langchain_dpfusion.reading import has_private, to_core
 from tests.langchain.leaks import SECRET, as_text
@@ -120,6 +125,64 @@ def test_messages_in_a_command_are_private_too(is_async: bool) -> None:
     messages = run(create_agent(chat("command"), [command], middleware=[DPFusionMiddleware()]), is_async)
     assert units(messages[-1]) == 1
     assert SECRET not in messages[2].text
+
+
+@tool
+def handoff(query: str, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:
+    """Look up records, and write them into the conversation in every way there is."""
+    told = [
+        ToolMessage("Done.", tool_call_id=tool_call_id, name="handoff"),
+        HumanMessage(f"One: {SECRET}"),
+        AIMessage(f"Two: {SECRET}"),
+        SystemMessage(f"Three: {SECRET}"),
+        ("user", f"Four: {SECRET}"),
+        {"role": "assistant", "content": f"Five: {SECRET}"},
+    ]
+    return [Command(update={"messages": told, "jump_to": None})]
+
+
+@BOTH
+def test_every_message_of_a_private_tools_command_is_private(is_async: bool) -> None:
+    backend = ScriptedBackend.saying(agentic("handoff"))
+    llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=80)
+    messages = run(create_agent(llm, [handoff], middleware=[DPFusionMiddleware()]), is_async)
+    public, private = backend.requests[-1]
+    assert SECRET not in public
+    assert private.count(SECRET) == 5
+    assert SECRET not in "".join(str(message.text) for message in messages)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Command(update=[("messages", [HumanMessage(SECRET)])]),
+        Command(update=[HumanMessage(SECRET)]),
+        Command(update={"messages": HumanMessage(SECRET), "other": [HumanMessage(SECRET)]}),
+        Command(update={"messages": Overwrite([HumanMessage(SECRET)])}),
+        Command(goto=Send("model", {"messages": [("user", SECRET)]})),
+        Command(goto=[Send("model", HumanMessage(SECRET)), "other"]),
+    ],
+)
+def test_commands_in_every_form(result: Command[Any]) -> None:
+    marked = DPFusionMiddleware()._marked("f", result)
+    assert "'is_private': True" in repr(marked)
+    assert repr(marked).count(SECRET) == repr(marked).count("non_standard") >= 1
+    public = DPFusionMiddleware(private_tools=())._marked("f", result)
+    assert "non_standard" not in repr(public)
+
+
+@pytest.mark.parametrize(
+    ("update", "error"),
+    [
+        ({"messages": [object()]}, ViewError),
+        (object(), UnsupportedError),
+        ({"messages": [(SECRET, SECRET)]}, ViewError),
+    ],
+)
+def test_commands_that_cannot_be_read_are_refused_and_not_quoted(update: Any, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        DPFusionMiddleware()._marked("f", Command(update=update))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 @BOTH
@@ -259,9 +322,39 @@ def test_each_request_of_a_thread_has_its_own_budget() -> None:
     assert again[-1].text == "Somebody was."
 
 
+@BOTH
+@pytest.mark.parametrize("how", ["end", "raise", "zero-out"])
+def test_a_budget_of_the_ledger_that_is_spent_in_the_middle_ends_the_agent_too(
+    is_async: bool, how: Any
+) -> None:
+    ledger = PrivacyLedger("sqlite://", budget=PrivacyBudget(8.0), key="k" * 32)
+    engine = scripted_engine(agentic("lookup", calls=3), ledger=ledger)
+    llm = ChatDPFusion(engine=engine, epsilon=6.0, max_tokens=80)  # one call fits, a second does not
+    agent = create_agent(
+        llm, [lookup], middleware=[DPFusionMiddleware(on_exhausted=how)], checkpointer=InMemorySaver()
+    )
+    config: Any = {"configurable": {"thread_id": "1"}}
+    if how == "raise":
+        with pytest.raises(BudgetExhaustedError):
+            run(agent, is_async, **config)
+        return
+    messages = run(agent, is_async, **config)
+    if how == "zero-out":
+        assert messages[-1].text == "Somebody was."
+        return
+    assert "budget of this request is spent" in messages[-1].text
+    assert [message.type for message in messages] == ["human", "ai", "tool", "ai", "tool", "ai"]
+    again = run(agent, is_async, {"messages": [HumanMessage("And now?")]}, **config)
+    assert again[-2].text == "And now?"
+    assert "spent" in again[-1].text
+    ledger.amend(DEFAULT_UNIT, PrivacyBudget(60.0), "granted more")
+    assert run(agent, is_async, {"messages": [HumanMessage("Now?")]}, **config)[-1].text == "Somebody was."
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        {"private_tool": {"lookup"}},
         {"private_tools": "lookup"},
         {"private_roles": ("tool",)},
         {"private_roles": ("human",), "public_roles": ("human",)},

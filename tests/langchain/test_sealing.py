@@ -5,6 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
 from langchain_core.load import dumps
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
@@ -40,6 +41,23 @@ def test_public_messages_are_not_sealed() -> None:
     assert seal([message])[0] is message
     assert seal([message], "private")[0].content == "____"
     assert seal([message], "private", "[hidden]")[0].content == "[hidden]"
+
+
+def test_artifacts_and_documents_in_metadata_are_sealed_in_public_messages_too() -> None:
+    found = [Document(SECRET, metadata={"source": "a", "note": SECRET})]
+    public = {"is_private": False}
+    messages: list[BaseMessage] = [
+        ToolMessage("Found 1.", tool_call_id="1", artifact=found, additional_kwargs=public),
+        HumanMessage("x", additional_kwargs={"context": {"documents": found}}),
+        AIMessage("x", response_metadata={"source_documents": found, "nested": [{"page_content": SECRET}]}),
+    ]
+    sealed = seal(messages)
+    assert SECRET not in as_text(sealed)
+    assert [message.content for message in sealed] == ["Found 1.", "x", "x"]
+    assert "source" in as_text(sealed[1])
+    shown = Document("open", metadata={"is_private": False})
+    message = HumanMessage("x", additional_kwargs={"documents": [shown]})
+    assert seal([message])[0] is message
 
 
 def test_a_pickle_has_lost_the_text_and_is_refused() -> None:

@@ -11,7 +11,7 @@ from langchain_classic.chains.combine_documents import create_stuff_documents_ch
 from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.documents import Document
 from langchain_core.load import dumpd
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage, message_to_dict
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, message_to_dict
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import ChatPromptValue
@@ -20,6 +20,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_core.tracers import LangChainTracer
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command, Send
 from langsmith import tracing_context
 
 from langchain_dpfusion import (
@@ -47,6 +48,21 @@ MESSAGES: dict[str, Any] = {
     "block": private_block(SECRET),
     "bad metadata": {"page_content": SECRET, "metadata": SECRET},
     "unknown": object,
+}
+MESSAGES |= {
+    "artifact of a public result": ToolMessage(
+        "Found 1.",
+        tool_call_id="1",
+        artifact=[Document(SECRET)],
+        additional_kwargs={"is_private": False},
+    ),
+    "documents in kwargs": HumanMessage("x", additional_kwargs={"context": [Document(SECRET)]}),
+    "documents in metadata": AIMessage("x", response_metadata={"found": {"all": [Document(SECRET)]}}),
+    "command of a tool": Command(
+        update={"messages": [HumanMessage(SECRET), ToolMessage("x", tool_call_id="1")], "notes": SECRET},
+        goto=[Send("model", {"messages": [HumanMessage(SECRET)]})],
+    ),
+    "private system message": mark_private(SystemMessage(SECRET)),
 }
 FORMS: dict[str, Callable[[Any], Any]] = {
     "alone": lambda v: v,
