@@ -15,6 +15,7 @@ class CharTokenizer:
     def apply_chat_template(
         self,
         conversation: Any,
+        /,
         *,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
@@ -28,11 +29,11 @@ class CharTokenizer:
             lines.append("<assistant>")
         return "\n".join(lines)
 
-    def __call__(self, text: Any, **options: Any) -> dict[str, list[int]]:
+    def __call__(self, text: Any, /, **options: Any) -> dict[str, list[int]]:
         """Map characters to their places in the alphabet; unknown ones to 0."""
         return {"input_ids": [max(self.alphabet.find(character), 0) for character in text]}
 
-    def decode(self, token_ids: Any, **options: Any) -> str:
+    def decode(self, token_ids: Any, /, **options: Any) -> str:
         """Map places in the alphabet to characters; the end token to nothing."""
         return "".join(self.alphabet[i] for i in token_ids if i < len(self.alphabet))
 

@@ -11,7 +11,7 @@ from tests.langchain.leaks import SECRET
 from tests.langchain.records import retriever
 from tests.langchain.scripted import scripted_engine
 from tests.langchain.test_tracing import calling
-from tests.notebooks import check_outputs, leaks, read, run
+from tests.notebooks import check_answers, check_outputs, check_run, leaks, read
 
 NOTEBOOK = "02_langchain_rag.ipynb"
 
@@ -31,8 +31,9 @@ def constants() -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")  # of the kernel's messages
-def test_the_notebook_runs_offline_in_two_minutes() -> None:
-    text = run(NOTEBOOK)
+def test_the_notebook_runs_offline_and_puts_out_what_is_committed() -> None:
+    text = check_run(NOTEBOOK)
+    check_answers(text)
     plain, private = leaks(text)
     assert plain >= 8
     assert private == 0

@@ -2,14 +2,15 @@
 
 import pytest
 
-from tests.notebooks import check_outputs, leaks, read, run
+from tests.notebooks import check_answers, check_outputs, check_run, leaks, read
 
 NOTEBOOK = "03_llamaindex_rag.ipynb"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")  # of the kernel's messages
-def test_the_notebook_runs_offline_in_two_minutes() -> None:
-    text = run(NOTEBOOK)
+def test_the_notebook_runs_offline_and_puts_out_what_is_committed() -> None:
+    text = check_run(NOTEBOOK)
+    check_answers(text)
     plain, private = leaks(text)
     assert plain >= 8
     assert private == 0
