@@ -37,6 +37,8 @@ def run_calibrate(
     Raises:
         PrivacyParameterError: If a number is out of range or the target cannot be met.
     """
+    if order is None:
+        order = round(budget.best_order(), 3)  # to be typed as it stands
     chosen = calibrate_beta(
         budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours, accounting=accounting
     )

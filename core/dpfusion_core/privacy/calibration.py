@@ -106,13 +106,13 @@ def compare_orders(
     accounting: Accounting = "fixed",
     *more: float,
 ) -> list[OrderChoice]:
-    """Return what each of some common orders makes of a budget, the default and ``more`` among them.
+    """Return what each of some common orders makes of a budget, and ``more``: by default the one of most room.
 
     Returns:
         In ascending order. For the other arguments and the errors see :func:`calibrate_beta`.
     """
     rows = []
-    for order in sorted({*_COMMON_ORDERS, budget.best_order(), *more}):
+    for order in sorted({*_COMMON_ORDERS, *(more or (budget.best_order(),))}):
         loss, parameters = budget.loss_at(order), None
         if loss > _SLACK:
             parameters = calibrate_beta(

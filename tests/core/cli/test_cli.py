@@ -13,7 +13,9 @@ from transformers import AutoTokenizer
 from dpfusion_core.cli import app, main
 from dpfusion_core.cli.demo import SECRETS, run_demo
 from dpfusion_core.cli.doctor import run_doctor
+from dpfusion_core.cli.numbers import run_calibrate
 from dpfusion_core.errors import BackendError
+from dpfusion_core.privacy import FixedAccountant, Neighbours, PrivacyBudget, PrivacyParameters
 from dpfusion_core.tiny import model_path
 from tests.core.models import random_model
 
@@ -169,3 +171,18 @@ def test_calibrate_says_what_would_do(
     with pytest.raises(SystemExit):
         main()
     assert "epsilon=10.1267" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epsilon", [8.0, 0.5, 3.0])
+@pytest.mark.parametrize("relation, units", [("zero-out", 1), ("zero-out", 7), ("replace", 1)])
+@pytest.mark.parametrize("order", [None, 32.0])
+def test_settings_that_calibrate_prints_stay_within_epsilon_when_they_are_typed(
+    epsilon: float, relation: Neighbours, units: int, order: float | None
+) -> None:
+    console = Console(record=True, width=200)
+    run_calibrate(console, PrivacyBudget(epsilon), 100, units, order, relation, "fixed")
+    printed = re.findall(r"(alpha|beta|mixing_loss)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
+    settings = {name: float(value) for name, value in printed}
+    typed = PrivacyParameters(**settings, neighbours=relation)  # type: ignore[arg-type]
+    reached = FixedAccountant(typed, units, 100).guarantee(private=True).epsilon
+    assert epsilon * (1.0 - 1e-4) < reached <= epsilon
