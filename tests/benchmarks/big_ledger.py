@@ -24,7 +24,7 @@ def fill(ledger: PrivacyLedger, entries: int, units: int) -> None:
     """Write entries to a new ledger: an account for each of the units, then charges and settlements."""
     ledger.open("first", BUDGET, order=ORDER)
     budget = split(BUDGET, [ORDER], 1)[ORDER]
-    keyring = ledger._store.keyring
+    keyring = ledger._store.keyring()
     names = [keyring.unit(f"unit-{number}") for number in range(units)]
     balances = {name: Balance(budget) for name in names}
     opened, written = 0, 1

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dpfusion_core.errors import LedgerError, errors_as
 from dpfusion_core.ledger import Account, PrivacyLedger
+from dpfusion_core.ledger.files import open_private
 from dpfusion_core.numbers import at_least, at_most
 from dpfusion_core.privacy import Accounting, Neighbours, PrivacyBudget
 
@@ -96,7 +97,7 @@ def export(
     head = "0:" + "0" * 64
     with _open(url, key_file, must_exist=True) as ledger:
         with errors_as(LedgerError, lambda error: f"Cannot write {output}: {error.strerror}.", only=OSError):
-            file = sys.stdout if output is None else output.open("w", encoding="utf-8")
+            file = sys.stdout if output is None else open_private(output)
         try:
             for entry in ledger.entries():
                 file.write(json.dumps(entry.as_dict(), sort_keys=True) + "\n")

@@ -78,7 +78,7 @@ class LedgerBase:
         Raises:
             LedgerError: If the ledger cannot be opened.
         """
-        return self._store.keyring.entities
+        return self._store.keyring().entities
 
     @property
     def _store(self) -> "Store":
@@ -94,12 +94,12 @@ class LedgerBase:
     def _transaction(self, connection: Any) -> "Transaction":
         from dpfusion_core.ledger.transaction import Transaction
 
-        return Transaction(connection, self._store.keyring, self._clock())
+        return Transaction(connection, self._store.keyring(), self._clock())
 
-    def _hash(self, units: Collection[str]) -> dict[str, str]:
+    def _hash(self, units: Collection[str], is_reader: bool = False) -> dict[str, str]:
         """Return what stands for units in the ledger, by the ids that the caller uses."""
         ids = {unit: unit_id(unit) for unit in units}
-        keyring = self._store.keyring
+        keyring = self._store.keyring(is_reader)
         return {unit: keyring.unit(normal) for unit, normal in ids.items()}
 
     def _open(

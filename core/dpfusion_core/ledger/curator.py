@@ -84,7 +84,7 @@ class LedgerCurator(LedgerBase):
             raise PrivacyParameterError("Expected budget to be a PrivacyBudget.")
         if not isinstance(reason, str) or not reason.strip():
             raise PrivacyParameterError("Expected a reason for the amendment: it is kept on record.")
-        [(_, hashed)] = self._hash([unit]).items()
+        [(_, hashed)] = self._hash([unit], is_reader=True).items()
         with self._store.write() as connection:
             transaction = self._transaction(connection)
             state = transaction.accounts([hashed]).get(hashed)
@@ -108,7 +108,7 @@ class LedgerCurator(LedgerBase):
             PrivacyParameterError: If it has none.
             LedgerError: If the ledger cannot be reached or read.
         """
-        [(_, hashed)] = self._hash([unit]).items()
+        [(_, hashed)] = self._hash([unit], is_reader=True).items()
         state = self._read_accounts([hashed]).get(hashed)
         if state is None:
             raise _no_account(unit)
@@ -148,7 +148,12 @@ class LedgerCurator(LedgerBase):
         Raises:
             LedgerError: If the ledger cannot be reached or read.
         """
-        states = self._read_accounts(list(self._hash(units).values()))
+        from dpfusion_core.ledger.files import MissingLedger
+
+        try:
+            states = self._read_accounts(list(self._hash(units, is_reader=True).values()))
+        except MissingLedger:  # the first reservation will make it
+            return None
         smallest = [
             min(order for order, balance in state.balances.items() if balance.is_open)
             for state in states.values()
@@ -167,7 +172,7 @@ class LedgerCurator(LedgerBase):
         """
         from dpfusion_core.ledger import reading, schema
 
-        hashed = None if unit is None else self._hash([unit])[unit]
+        hashed = None if unit is None else self._hash([unit], is_reader=True)[unit]
         after = total = 0
         while True:
             # A transaction per page: the caller may use the ledger while going through its log.
@@ -202,7 +207,7 @@ class LedgerCurator(LedgerBase):
         from dpfusion_core.ledger import reading
 
         noted = None if head is None else parse_head(head)
-        keyring = self._store.keyring
+        keyring = self._store.keyring(is_reader=True)
         with self._store.read() as connection:
             return reading.verify(connection, keyring, noted, progress)
 

@@ -4,7 +4,9 @@ import hmac
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
@@ -68,9 +70,7 @@ def read_file(path: Path) -> bytes | None:
     Raises:
         LedgerError: If the file cannot be read or holds no key.
     """
-    with errors_as(
-        LedgerError, lambda error: f"Cannot read the ledger key {path}: {error.strerror}.", only=OSError
-    ):
+    with errors_as(LedgerError, lambda error: _unread(path, error), only=OSError):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -80,33 +80,65 @@ def read_file(path: Path) -> bytes | None:
     return as_secret(content)
 
 
-def read_or_make_file(path: Path) -> bytes:
-    """Return the key in a file, and make it first if there is none.
+@contextmanager
+def made(path: Path) -> Iterator[bytes | None]:
+    """Make a key file; give its key, or None if there is a file already.
 
-    The file appears with its whole content or not at all, and if two processes make it at once, both
-    get the same key.
+    The file appears with its whole content or not at all. Until the block ends it is held: ``held`` waits.
 
     Raises:
-        LedgerError: If the file cannot be read or made.
+        LedgerError: If the file cannot be made.
     """
-    found = read_file(path)
-    if found is not None:
-        return found
-    with errors_as(LedgerError, lambda error: _unmade(path, error), only=OSError):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_hex(32).encode() + b"\n")
+    secret = secrets.token_hex(32).encode()
+    with ExitStack() as stack:
+        with errors_as(LedgerError, lambda error: _unmade(path, error), only=OSError):
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+            file = stack.enter_context(os.fdopen(descriptor, "wb"))
+            try:
+                file.write(secret + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            with suppress(FileExistsError):  # another process was first: its key is the key
+                _lock(file.fileno())
                 os.link(name, path)
-        finally:
-            os.unlink(name)
-    made = read_file(path)
-    if made is None:
-        raise LedgerError(f"The ledger key {path} was removed while it was made.")
-    return made
+            except FileExistsError:
+                secret = b""  # another process was first: its key is the key
+            finally:
+                os.unlink(name)
+        yield secret or None
+
+
+@contextmanager
+def held(path: Path, timeout: float) -> Iterator[None]:
+    """Wait until nobody else holds a key file, and hold it.
+
+    Raises:
+        LedgerError: If it cannot be opened, or is held for longer than ``timeout`` seconds.
+    """
+    with ExitStack() as stack:
+        with errors_as(LedgerError, lambda error: _unread(path, error), only=OSError):
+            file = stack.enter_context(path.open("rb"))
+            until = time.monotonic() + timeout
+            while not _lock(file.fileno()):
+                if time.monotonic() > until:
+                    raise LedgerError(f"The ledger was busy for {timeout:g} s: it is being made. Try again.")
+                time.sleep(0.01)
+        yield
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock of a file, which ends with its being closed; return whether it was free."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows two processes must not make one ledger at the same time
+        return True
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _unread(path: Path, error: OSError) -> str:
+    return f"Cannot read the ledger key {path}: {error.strerror}."
 
 
 def _unmade(path: Path, error: OSError) -> str:

@@ -158,7 +158,7 @@ class PrivacyLedger(LedgerCurator):
             raise PrivacyParameterError("Expected the units of the reservation, each once, got others.")
         if not all(isinstance(loss, RenyiLoss) for loss in used.values()):
             raise PrivacyParameterError("Expected a RenyiLoss for every unit.")
-        losses = {hashed: named[unit] for unit, hashed in self._hash(named).items()}
+        losses = {hashed: named[unit] for unit, hashed in self._hash(named, is_reader=True).items()}
         with self._store.write(is_durable=False) as connection:
             transaction = self._transaction(connection)
             rows = transaction.entries_of(reservation.id)

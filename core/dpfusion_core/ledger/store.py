@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
-from dpfusion_core.ledger import keys, schema
+from dpfusion_core.ledger import files, keys, schema
 from dpfusion_core.ledger.explain import explain, quiet_logging
+from dpfusion_core.ledger.server import Patience
 
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 
@@ -31,8 +32,10 @@ class _Opened:
 
     opening: threading.Lock = field(default_factory=threading.Lock)
     turn: threading.Lock = field(default_factory=threading.Lock)  # one writer of this process at a time
-    engine: sa.Engine | None = None
+    engine: sa.Engine | None = None  # of a ledger that was made and migrated
+    reader: sa.Engine | None = None  # of one that was only looked at
     keyring: keys.Keyring | None = None
+    identity: tuple[int, int] | None = None  # of a file
 
 
 class Store:
@@ -53,17 +56,23 @@ class Store:
         self._timeout = timeout
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._is_memory = self._is_sqlite and self._url.database in (None, "", ":memory:")
-        self._path = Path(self._url.database or "") if self._is_sqlite and not self._is_memory else None
+        # Absolute: connections are made later, too, wherever the process has gone by then.
+        path = Path(self._url.database or "").absolute()
+        self._path = path if self._is_sqlite and not self._is_memory else None
+        self._patience = None if self._is_sqlite else Patience(timeout)
         # Per process: after a fork the child makes its own connections, and leaves the parent's alone
         # (it must not even close them). Keyed by process id, and dict.setdefault is atomic, so no lock
         # is needed that another thread might have held during the fork.
         self._opened: dict[int, _Opened] = {}
 
-    @property
-    def keyring(self) -> keys.Keyring:
-        """The keys of the ledger, which is opened first if need be."""
-        with self._explained():
-            opened = self._open()
+    def keyring(self, is_reader: bool = False) -> keys.Keyring:
+        """Return the keys of the ledger, which is opened first if need be; only a reader does not make it.
+
+        Raises:
+            MissingLedger: If there is no ledger and it is not to be made.
+        """
+        with self._explained(), self._hurried():
+            opened, _ = self._open(is_reader)
         assert opened.keyring is not None
         return opened.keyring
 
@@ -75,34 +84,53 @@ class Store:
             is_durable: Whether the commit must survive a power cut. It need not where losing it is
                 safe: a refund that is lost leaves a unit charged.
         """
-        with self._explained():
-            opened = self._open()
-            assert opened.engine is not None
-            with self._turn(opened), opened.engine.begin() as connection:
+        with self._explained(), self._hurried():
+            opened, engine = self._open()
+            with self._turn(opened), engine.begin() as connection:
                 self._lock(connection, is_durable)
+                self._check_file(opened)
                 yield connection
+            self._check_file(opened)  # it may have gone in between
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection that sees one state of the ledger, whatever others write meanwhile."""
         with self._explained():
-            opened = self._open()
-            assert opened.engine is not None
+            opened, engine = self._open(is_reader=True)
             # The one connection of a ledger in memory cannot have a second transaction.
-            with self._turn(opened, self._is_memory), opened.engine.connect() as connection:
+            with self._turn(opened, self._is_memory), engine.connect() as connection:
                 if self._is_sqlite:
                     connection.exec_driver_sql("BEGIN")
                 else:
                     connection.execution_options(isolation_level="REPEATABLE READ")
-                yield connection
+                with self._unchanged(connection):
+                    yield connection
+            self._check_file(opened)
 
     def close(self) -> None:
         """Close the connections of this process."""
         opened = self._opened.pop(os.getpid(), None)
-        if opened is not None and opened.engine is not None:
-            opened.engine.dispose()
+        for engine in (opened.engine, opened.reader) if opened else ():
+            if engine is not None:
+                engine.dispose()
 
-    def _open(self) -> _Opened:
+    def _open(self, is_reader: bool = False) -> tuple[_Opened, sa.Engine]:
+        opened = self._held()
+        is_reader = is_reader and not self._is_memory
+        with nullcontext() if opened.engine else opened.opening:
+            if opened.engine is None and (opened.reader is None or not is_reader):
+                engine = self._make_engine(opened, is_reader)
+                try:
+                    opened.keyring = self._look(engine) if is_reader else self._prepare(engine)
+                except BaseException:
+                    engine.dispose()
+                    raise
+                opened.reader, opened.engine = (engine, None) if is_reader else (opened.reader, engine)
+            used = opened.engine or opened.reader
+        assert used is not None
+        return opened, used
+
+    def _held(self) -> _Opened:
         pid = os.getpid()
         opened = self._opened.get(pid)
         if opened is None:
@@ -112,30 +140,69 @@ class Store:
                     "Give a file, e.g. sqlite:///dpfusion-ledger.db."
                 )
             opened = self._opened.setdefault(pid, _Opened())
-        if opened.keyring is None:
-            with opened.opening:
-                if opened.keyring is None:
-                    opened.engine = opened.engine or self._make_engine()
-                    opened.keyring = self._prepare(opened.engine)
         return opened
 
-    def _make_engine(self) -> sa.Engine:
+    def _make_engine(self, opened: _Opened, is_reader: bool) -> sa.Engine:
         options: dict[str, Any] = {"hide_parameters": True, "pool_timeout": self._timeout}
         options |= {"logging_name": quiet_logging(), "pool_logging_name": quiet_logging()}
         if self._is_memory:
             options |= {"poolclass": sa.StaticPool, "connect_args": {"check_same_thread": False}}
             del options["pool_timeout"]
         elif self._is_sqlite:
-            options |= {"connect_args": {"timeout": self._timeout, "check_same_thread": False}}
+            options |= {"creator": partial(self._connect_file, opened, is_reader)}
+            if is_reader:  # whether somebody writes is asked anew each time
+                options |= {"poolclass": sa.NullPool}
+                del options["pool_timeout"], options["pool_logging_name"]
         else:
             options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
-            options |= {"connect_args": {"connect_timeout": max(2, round(self._timeout))}}
         needed = "A ledger on PostgreSQL needs psycopg: pip install 'dpfusion[postgres]'"
         with errors_as(LedgerError, needed, only=ImportError):
             engine = sa.create_engine(self._url, **options)
         on_connect = _set_up_sqlite if self._is_sqlite else self._set_up_postgresql
         sa.event.listen(engine, "connect", on_connect)
+        if self._patience is not None:
+            connect = self._patience.connect
+            sa.event.listen(
+                engine, "do_connect", lambda _dialect, _record, args, names: connect(*args, **names)
+            )
         return engine
+
+    def _connect_file(self, opened: _Opened, is_reader: bool) -> sqlite3.Connection:
+        assert self._path is not None
+        before = files.identity(self._path)
+        if before is None and opened.identity is None:
+            raise files.MissingLedger(
+                f"There is no ledger at {self._path}. It is made by the first reservation, or by "
+                "`dpfusion ledger budget`."
+            )
+        if before is None or opened.identity not in (None, before):
+            raise files.was_replaced(self._path)
+        connection = files.connect(self._path, self._timeout, is_reader)
+        if files.identity(self._path) != before:
+            connection.close()
+            raise files.was_replaced(self._path)
+        opened.identity = before
+        return connection
+
+    def _check_file(self, opened: _Opened) -> None:
+        if self._path is None:
+            return
+        with files.explained(self._path):
+            if not files.is_whole(self._path, opened.identity):
+                raise files.was_replaced(self._path)
+
+    @contextmanager
+    def _unchanged(self, connection: sa.Connection) -> Iterator[None]:
+        """Check that a file that nobody wrote to when it was opened has stayed as it is."""
+        if self._path is None or not getattr(connection.connection.driver_connection, "is_immutable", False):
+            yield
+            return
+        with files.explained(self._path):
+            before = files.stamp(self._path)
+        yield
+        with files.explained(self._path):
+            if files.stamp(self._path) != before:
+                raise LedgerError(f"The ledger {self._path} was written to while it was read. Read it again.")
 
     def _set_up_postgresql(self, connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
@@ -151,12 +218,15 @@ class Store:
 
     def _prepare(self, engine: sa.Engine) -> keys.Keyring:
         """Check that this is a ledger of ours, or make one; return its keys."""
+        if self._path is not None and not self._path.exists():
+            files.make(self._path, self._secret, self._timeout, self._fill)
         with engine.begin() as connection:
-            if self._is_sqlite:  # one state for all questions: another process may be making the ledger
+            if self._is_sqlite:  # one state for all questions: another process may be migrating the ledger
                 connection.exec_driver_sql("BEGIN")
             found = self._examine(connection)
-        if self._is_sqlite and not self._is_memory:
+        if self._path is not None:
             self._use_write_ahead_log(engine)
+        keyring = self._make_keyring()
         if found is None or found[0] < len(schema.MIGRATIONS):
             with engine.begin() as connection:
                 if self._is_sqlite:
@@ -164,17 +234,33 @@ class Store:
                 else:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.ADVISORY_LOCK)))
                 found = self._examine(connection)  # another process may have been first
-                keyring = self._make_keyring(is_new=found is None)
                 if found is None or found[1] == keyring.fingerprint:
                     schema.migrate(connection, found[0] if found else 0, keyring.fingerprint)
-        else:
-            keyring = self._make_keyring(is_new=False)
-        if found is not None and found[1] != keyring.fingerprint:
-            raise LedgerError(
-                "The ledger was made with another key. Give the key that it was made with: "
-                f"key=, {keys.VARIABLE}, or the key file beside the database."
-            )
+        _check_key(found, keyring)
         return keyring
+
+    def _look(self, engine: sa.Engine) -> keys.Keyring:
+        """Check that this is a ledger of ours that can be read as it is; return its keys."""
+        with engine.begin() as connection:
+            found = self._examine(connection)
+        if found is None:
+            raise files.MissingLedger("There is no ledger in this database. The first reservation makes one.")
+        if found[0] < len(schema.MIGRATIONS):
+            raise LedgerError(
+                "The ledger was made by an older dpfusion. The first reservation, or `dpfusion ledger budget`, "
+                "brings it to the present form or says what is to be done."
+            )
+        keyring = self._make_keyring()
+        _check_key(found, keyring)
+        return keyring
+
+    def _fill(self, path: Path, keyring: keys.Keyring) -> None:
+        engine = sa.create_engine(f"sqlite+pysqlite:///{path}", poolclass=sa.NullPool, hide_parameters=True)
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            schema.migrate(connection, 0, keyring.fingerprint)
+        self._use_write_ahead_log(engine)
 
     def _examine(self, connection: sa.Connection) -> tuple[int, str] | None:
         found = schema.read_version(connection)
@@ -190,16 +276,18 @@ class Store:
                 f"{self._path} is the database of something else, or a damaged ledger: it has tables "
                 "but no ledger. Give another file."
             )
+        if found is None and self._path is not None:
+            raise files.was_emptied(self._path)
         return found
 
-    def _make_keyring(self, is_new: bool) -> keys.Keyring:
+    def _make_keyring(self) -> keys.Keyring:
         if self._secret is not None:
             return keys.Keyring(self._secret)
         if self._is_memory:
             return keys.Keyring(os.urandom(32))
         assert self._path is not None  # a server has been refused without a key
-        path = self._path.with_name(self._path.name + ".key")
-        secret = keys.read_or_make_file(path) if is_new else keys.read_file(path)
+        path = files.key_path(self._path)
+        secret = keys.read_file(path)
         if secret is None:
             raise LedgerError(
                 f"The key of the ledger, {path}, is missing. Restore it from a backup, or give the key "
@@ -246,9 +334,20 @@ class Store:
         finally:
             opened.turn.release()
 
+    def _hurried(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._patience is None else self._patience.in_all()
+
     def _explained(self) -> errors_as:
         said = partial(explain, path=self._path, timeout=self._timeout)
         return errors_as(LedgerError, said, only=exc.SQLAlchemyError)
+
+
+def _check_key(found: tuple[int, str] | None, keyring: keys.Keyring) -> None:
+    if found is not None and found[1] != keyring.fingerprint:
+        raise LedgerError(
+            "The ledger was made with another key. Give the key that it was made with: "
+            f"key=, {keys.VARIABLE}, or the key file beside the database."
+        )
 
 
 def parse_url(url: str) -> sa.URL:

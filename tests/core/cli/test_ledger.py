@@ -1,6 +1,8 @@
 """``dpfusion ledger``, as a privacy officer calls it."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,21 @@ def test_export_writes_lines_of_json_and_the_head_apart(used: str, tmp_path: Pat
     assert (tmp_path / "log.jsonl").read_text() == result.stdout
     assert f"head {head}" in well("verify", "--head", head)
     assert isinstance(call("export", "--output", str(tmp_path / "no/where")).exception, LedgerError)
+
+
+def test_an_export_is_its_owners_alone(used: str, tmp_path: Path) -> None:
+    there = tmp_path / "there.jsonl"
+    there.write_text("old")
+    there.chmod(0o644)
+    before = os.umask(0o022)
+    try:
+        for path in (there, tmp_path / "new.jsonl"):
+            well("export", "--output", str(path))
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert len(path.read_text().splitlines()) == 4
+    finally:
+        os.umask(before)
+    well("export", "--output", "/dev/null")
 
 
 def test_verify_fails_when_something_is_wrong(used: str) -> None:

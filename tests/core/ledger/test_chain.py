@@ -34,6 +34,8 @@ def fill(ledger: PrivacyLedger) -> None:
 
 def test_an_untouched_ledger_verifies_and_its_heads_stay_valid(make: Make) -> None:
     ledger = make(budget=BUDGET)
+    with ledger._store.write():
+        pass  # which makes one
     empty = ledger.verify()
     assert (empty.ok, empty.entries, empty.head) == (True, 0, "0:" + "0" * 64)
     fill(ledger)

@@ -307,6 +307,8 @@ def test_arguments_out_of_range_are_refused_and_nothing_is_charged(
     sqlite_url: str, arguments: dict[str, Any]
 ) -> None:
     with PrivacyLedger(sqlite_url, budget=BUDGET) as ledger:
+        with ledger._store.write():
+            pass  # which makes one
         with pytest.raises(PrivacyParameterError):
             ledger.reserve(**{"losses": {"a": loss(1.0)}, **arguments})
         assert list(ledger.entries()) == []

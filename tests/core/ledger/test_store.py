@@ -8,10 +8,12 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -30,6 +32,45 @@ def charge(url: str, key: str | None = KEY, timeout: float = 30.0) -> float:
     with PrivacyLedger(url, budget=BUDGET, key=key, timeout=timeout) as ledger:
         ledger.reserve({"a": loss(0.125)}, order=4.0)
         return ledger.account("a").balances[0].spent
+
+
+@contextmanager
+def stopped(url: str) -> Iterator[None]:
+    """Stop all processes of a server, as a machine does that hangs."""
+    with psycopg.connect(f"{url}/postgres") as connection:
+        query = "SELECT pid FROM pg_stat_activity UNION SELECT pg_backend_pid()"
+        found = [pid for (pid,) in connection.execute(query)]
+        [(parent,)] = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchall()
+    processes = [int(parent.split()[0]), *found]
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def in_threads(count: int, call: Callable[[], object], expected: type[Exception] | None) -> None:
+    """Call in many threads at once, and check that each raises what is expected, or nothing."""
+    raised: list[object] = []
+
+    def work() -> None:
+        try:
+            call()
+        except LedgerError as error:
+            raised.append(type(error))
+        else:
+            raised.append(None)
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert raised == [expected] * count
 
 
 def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
@@ -139,8 +180,8 @@ def test_a_newer_schema_is_refused(url: str) -> None:
 
 
 def test_a_ledger_of_ids_that_were_not_normal_is_refused_and_left_as_it_is(make: Make, url: str) -> None:
-    empty = make(budget=BUDGET)
-    assert empty.verify().ok
+    with make(budget=BUDGET)._store.write():
+        pass
     tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
     assert charge(url) == 0.125  # without accounts there is nothing to lose
     tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
@@ -230,7 +271,7 @@ def test_a_read_only_directory_is_an_error(key: str | None) -> None:
 
     def work() -> None:
         unprivileged()
-        with pytest.raises(LedgerError, match="cannot be opened"):
+        with pytest.raises(LedgerError, match=r"cannot be opened|Cannot make the ledger key"):
             charge(f"sqlite:///{directory}/x.db", key)
 
     in_child(work)
@@ -255,6 +296,135 @@ def test_a_read_only_file_is_an_error_and_nothing_is_charged() -> None:
     for path in directory.iterdir():
         path.unlink()
     directory.rmdir()
+
+
+def test_looking_neither_makes_nor_changes_anything(make: Make, url: str, tmp_path: Path) -> None:
+    def looks(ledger: PrivacyLedger) -> list[Callable[[], object]]:
+        return [
+            ledger.verify, lambda: list(ledger.accounts()), lambda: list(ledger.entries()),
+            lambda: list(ledger.entries("a")), lambda: ledger.account("a"),
+        ]  # fmt: skip
+
+    def files() -> dict[str, tuple[bytes, int]]:
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+
+    for look in looks(make(budget=BUDGET)):
+        with pytest.raises(LedgerError, match="There is no ledger"):
+            look()
+    assert make(budget=BUDGET).orders(["a"]) is None
+    assert files() == {}
+    charge(url)
+    before = files()
+    ledger = make(budget=BUDGET)
+    for look in looks(ledger):
+        look()
+    assert ledger.orders(["a"]) == 4.0
+    ledger.close()
+    assert files() == before
+    with make(budget=BUDGET) as writer:
+        writer.reserve({"a": loss(0.5)}, order=4.0)  # what is in the -wal alone is seen
+        assert make(budget=BUDGET).account("a").balances[0].spent == 0.625
+        assert make(budget=BUDGET).verify().entries == 3
+
+
+def test_a_ledger_in_a_directory_of_others_can_be_read(tmp_path: Path) -> None:
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    charge(f"sqlite:///{directory}/x.db")
+    (directory / "x.db").chmod(0o644)
+
+    def work() -> None:
+        unprivileged()
+        with PrivacyLedger(f"sqlite:///{directory}/x.db", key=KEY) as ledger:
+            assert ledger.verify().ok
+            assert ledger.account("a").balances[0].spent == 0.125
+
+    in_child(work)
+    (directory / "x.db").unlink()
+    directory.rmdir()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("key", [None, KEY])
+def test_all_files_are_their_owners_alone(tmp_path: Path, umask: int, key: str | None) -> None:
+    def work() -> None:
+        os.umask(umask)
+        with PrivacyLedger(f"sqlite:///{tmp_path}/x.db", budget=BUDGET, key=key) as ledger:
+            ledger.reserve({"a": loss(0.125)}, order=4.0)
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        names = {"x.db", "x.db-wal", "x.db-shm"} | ({"x.db.key"} if key is None else set())
+        assert modes == dict.fromkeys(names, 0o600)
+
+    in_child(work)
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied"])
+def test_a_ledger_that_is_gone_is_not_begun_anew_by_itself(tmp_path: Path, how: str) -> None:
+    url, path = f"sqlite:///{tmp_path}/x.db", tmp_path / "x.db"
+    charge(url, key=None)
+    content = path.read_bytes()
+    if how == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    for look in (lambda: charge(url, key=None), lambda: PrivacyLedger(url).verify()):
+        with pytest.raises(LedgerError, match=r"on purpose|no ledger at"):
+            look()
+    assert path.exists() == (how == "emptied")
+    assert not path.exists() or path.read_bytes() == b""
+    assert {each.name for each in tmp_path.iterdir()} - {"x.db"} == {"x.db.key"}
+    path.write_bytes(content)
+    assert charge(url, key=None) == 0.25
+    path.unlink()
+    (tmp_path / "x.db.key").unlink()
+    assert charge(url, key=None) == 0.125  # anew, on purpose
+
+
+def test_an_emptied_ledger_is_refused_whoever_keeps_the_key(sqlite_url: str, tmp_path: Path) -> None:
+    charge(sqlite_url)
+    (tmp_path / "ledger.db").write_bytes(b"")
+    with pytest.raises(LedgerError, match="is empty"):
+        charge(sqlite_url)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced by an older copy", "emptied"])
+def test_a_file_that_goes_while_the_ledger_is_in_use_stops_it(
+    sqlite_url: str, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "ledger.db"
+    charge(sqlite_url)
+    copy = path.read_bytes()
+    with PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY) as ledger:
+        held = ledger.reserve({"a": loss(1.0)}, order=4.0)
+        if how == "emptied":
+            os.truncate(path, 0)
+        else:
+            path.unlink()
+            if how != "removed":
+                path.write_bytes(copy)
+        for call in (
+            lambda: ledger.reserve({"a": loss(1.0)}, order=4.0),
+            lambda: ledger.settle(held, {"a": loss(0.0)}),
+            lambda: ledger.amend("a", BUDGET, "why"),
+            *([ledger.verify, lambda: ledger.account("a")] if how != "emptied" else []),
+        ):
+            with pytest.raises(LedgerError):
+                call()
+
+
+def test_a_ledger_stays_where_it_is_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with PrivacyLedger("sqlite:///x.db", budget=BUDGET, key=KEY) as ledger:
+        ledger.reserve({"a": loss(1.0)}, order=4.0)
+        (tmp_path / "sub").mkdir()
+        monkeypatch.chdir(tmp_path / "sub")
+        threads = [threading.Thread(target=ledger.reserve, args=({"a": loss(0.5)},), kwargs={"order": 4.0})]
+        threads[0].start()
+        threads[0].join()
+        assert ledger.account("a").balances[0].spent == 1.5
+    assert list((tmp_path / "sub").iterdir()) == []
 
 
 def test_a_full_disk_is_an_error_and_loses_no_charge(sqlite_url: str) -> None:
@@ -287,6 +457,42 @@ def test_a_server_out_of_reach_is_an_error() -> None:
         charge("postgresql://user:pa55w@127.0.0.1:1/x", timeout=2.0)
     assert "pa55w" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+def test_a_server_that_stands_still_is_an_error_and_can_be_used_when_it_goes_on(
+    postgresql: str, postgresql_url: str
+) -> None:
+    seconds = 1.5
+    ledger = PrivacyLedger(postgresql_url, budget=BUDGET, key=KEY, timeout=seconds)
+    held = ledger.reserve({"a": loss(1.0)}, order=4.0)
+    calls = (
+        lambda: ledger.reserve({"a": loss(0.125)}, order=4.0),
+        lambda: ledger.settle(held, {"a": loss(1.0)}),
+        lambda: ledger.account("a"),
+        ledger.verify,
+        lambda: PrivacyLedger(postgresql_url, budget=BUDGET, key=KEY, timeout=seconds).reserve(
+            {"a": loss(0.125)}, order=4.0
+        ),
+    )
+    with stopped(postgresql):
+        threads, started = threading.active_count(), time.monotonic()
+        for call in calls:
+            with pytest.raises(LedgerError, match="cannot be reached"):
+                call()
+        in_threads(20, calls[0], LedgerError)
+        assert time.monotonic() - started < 6 * (2 * seconds + 3)
+        assert threading.active_count() == threads
+    ledger.reserve({"a": loss(1.0)}, order=4.0)  # the server goes on, and so does the ledger
+    with (
+        pytest.raises(LedgerError, match="no answer within"),
+        ledger._store.write() as connection,
+        stopped(postgresql),
+    ):
+        connection.execute(sa.select(schema.meta))  # one stops in the middle of a transaction
+    in_threads(5, lambda: ledger.reserve({"a": loss(0.25)}, order=4.0), None)
+    assert ledger.account("a").balances[0].spent >= 3.25
+    assert ledger.verify().ok
+    ledger.close()
 
 
 def test_a_database_that_the_server_does_not_have_is_an_error(postgresql: str) -> None:
