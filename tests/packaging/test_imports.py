@@ -51,7 +51,7 @@ BESIDE = {
 }
 
 # What privacy/, the pure mathematics, may import beside the standard library.
-MATHEMATICS = {"torch", "numpy"}
+MATHEMATICS = {"torch", "numpy", "lazy_loader"}
 
 # What only loads when it is first used, and so never at the top of a module (type checking aside).
 LAZY = {
@@ -183,6 +183,12 @@ def test_plain_folders_stay_plain(source: str) -> None:
 def test_import_is_light(package: str) -> None:
     written = _run(f"import {package}; print(*sorted(m for m in sys.modules if '.' not in m))")
     assert set(written.split()) & LAZY == set()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """Names load at their first use: whoever asks for ``--help`` or a version does not wait for torch."""
+    written = _run("import dpfusion_core; dpfusion_core.__version__; print(*sys.modules)")
+    assert {"torch", "numpy", "pydantic", "sqlalchemy", "jinja2"} & set(written.split()) == set()
 
 
 def test_public_names_are_sorted_and_resolve() -> None:

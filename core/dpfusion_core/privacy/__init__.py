@@ -3,47 +3,7 @@
 Pure mathematics on log-probabilities; knows nothing of models, text or files.
 """
 
-from dpfusion_core.privacy.accounting import Accountant, FixedAccountant, PrivacyGuarantee, response_loss
-from dpfusion_core.privacy.adaptive import AdaptiveAccountant
-from dpfusion_core.privacy.budget import PrivacyBudget, RenyiLoss, smallest_epsilon
-from dpfusion_core.privacy.calibration import calibrate_beta
-from dpfusion_core.privacy.conversion import ApproximateDP, best_epsilon, rdp_to_epsilon
-from dpfusion_core.privacy.divergence import renyi_divergence, symmetric_divergence
-from dpfusion_core.privacy.fusion import Diagnostics, Fused, FusionRule, MixtureRule
-from dpfusion_core.privacy.loss import token_bound, token_loss
-from dpfusion_core.privacy.mixing import MixingWeightSearch, largest_mixing_weight
-from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters
-from dpfusion_core.privacy.published import compute_dp_epsilon, compute_epsilon_single_group
-from dpfusion_core.privacy.spending import SPENDING_RULES, Spending
+import lazy_loader
 
-__all__ = [
-    "SPENDING_RULES",
-    "Accountant",
-    "Accounting",
-    "AdaptiveAccountant",
-    "ApproximateDP",
-    "Diagnostics",
-    "FixedAccountant",
-    "Fused",
-    "FusionRule",
-    "MixingWeightSearch",
-    "MixtureRule",
-    "Neighbours",
-    "PrivacyBudget",
-    "PrivacyGuarantee",
-    "PrivacyParameters",
-    "RenyiLoss",
-    "Spending",
-    "best_epsilon",
-    "calibrate_beta",
-    "compute_dp_epsilon",
-    "compute_epsilon_single_group",
-    "largest_mixing_weight",
-    "rdp_to_epsilon",
-    "renyi_divergence",
-    "response_loss",
-    "smallest_epsilon",
-    "symmetric_divergence",
-    "token_bound",
-    "token_loss",
-]
+# The names are written once, in __init__.pyi; each loads what it needs at its first use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
