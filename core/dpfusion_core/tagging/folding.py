@@ -1,9 +1,10 @@
 """Texts in the form in which phrases are compared, and where their characters and words end.
 
 A text is compared after compatibility decomposition (NFKD), with any run of white space equal to any
-other. It is cut into atoms: a word, a run of white space, or any other single character, each with its
-combining marks. In scripts that are written without spaces every character is an atom. All of this
-takes time in proportion to the text, whatever it is made of.
+other, and without case: who is Ann in a letter is ANN in its heading. It is cut into atoms: a word, a run
+of white space, or any other single character, each with its combining marks. In scripts that are written
+without spaces every character is an atom. All of this takes time in proportion to the text, whatever it is
+made of.
 """
 
 import re
@@ -76,7 +77,7 @@ class FoldedText:
 
     Example:
         >>> FoldedText("Caf\u00e9  Nord").keys
-        ['Cafe\u0301', ' ', 'Nord']
+        ['cafe\u0301', ' ', 'nord']
     """
 
     def __init__(self, text: str) -> None:
@@ -165,7 +166,7 @@ def _atoms(folded: str) -> Iterator[tuple[str, int, int]]:
     classes = "".join(map(_CLASSES.__getitem__, folded))
     for match in _ATOM.finditer(classes):
         start, end = match.span()
-        yield " " if classes[start] == "s" else folded[start:end], start, end
+        yield " " if classes[start] == "s" else folded[start:end].casefold(), start, end
 
 
 def _fold(text: str) -> tuple[str, "array[int] | None", "array[int] | None"]:

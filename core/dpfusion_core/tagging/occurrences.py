@@ -1,4 +1,4 @@
-"""Every place where a phrase stands in a text, in whatever Unicode normal form.
+"""Every place where a phrase stands in a text, in whatever Unicode normal form and case.
 
 A phrase stands where its atoms stand (:mod:`dpfusion_core.tagging.folding`), so a phrase that is a word
 matches whole words only; what is returned are offsets of the text as given. All phrases are looked up
@@ -6,7 +6,6 @@ in one pass over the text, by the automaton of Aho and Corasick over atoms ("Eff
 1975): the time is proportional to the text and the phrases together, however often they stand there.
 """
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 from dpfusion_core.tagging.folding import FoldedText, atoms_of
@@ -133,7 +132,7 @@ def same_phrase(phrase: str) -> str:
         >>> same_phrase("Zo\u00eb  Li") == same_phrase("ZOE\u0308\nLI")
         True
     """
-    return unicodedata.normalize("NFKD", "".join(atoms_of(phrase)).casefold())
+    return "".join(atoms_of(phrase))
 
 
 def _first_label(label: str, other: str) -> str:

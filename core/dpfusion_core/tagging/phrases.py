@@ -16,7 +16,8 @@ from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
 class PhraseTagger:
     """Tags every occurrence of known phrases; phrases that begin or end as words match whole words.
 
-    A phrase also matches in the other Unicode normal forms, and with other white space between its words.
+    A phrase also matches in the other Unicode normal forms, in other case, and with other white space
+    between its words.
 
     Args:
         phrases: The private phrases, or phrases with a label each.

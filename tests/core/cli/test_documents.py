@@ -107,6 +107,7 @@ def test_tag_writes_json_without_text(folder: Path) -> None:
     rows = [json.loads(line) for line in output.splitlines()]
     assert [(TEXT[row["start"] : row["end"]], row["label"]) for row in rows] == [
         ("Ann", "PRIVATE"),
+        ("ann", "PRIVATE"),
         ("Oslo", "PRIVATE"),
     ]
     assert "Oslo" not in output

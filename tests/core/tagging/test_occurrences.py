@@ -33,6 +33,14 @@ def found(text: str, phrase: str) -> list[str]:
         ("\u05e9\u05dc\u05d5\u05dd \u05d3\u05d5\u05d3.", "\u05d3\u05d5\u05d3", ["\u05d3\u05d5\u05d3"]),
         ("x\U0001f600y", "\U0001f600", ["\U0001f600"]),
         ("Ann_2 Ann-2", "Ann", ["Ann"]),
+        ("RE: ANN LEE, ann lee, Annlee", "Ann Lee", ["ANN LEE", "ann lee"]),
+        ("STRASSE stra\u00dfe Stra\u1e9ee", "Stra\u00dfe", ["STRASSE", "stra\u00dfe", "Stra\u1e9ee"]),
+        ("ZO\u00cb ZOE\u0308 ZOE", "Zo\u00eb", ["ZO\u00cb", "ZOE\u0308"]),
+        (
+            "\u039f\u0394\u039f\u03a3 \u03bf\u03b4\u03cc\u03c2",
+            "\u03bf\u03b4\u03bf\u03c2",
+            ["\u039f\u0394\u039f\u03a3"],
+        ),  # a sigma at the end
         ("", "Ann", []),
         ("Ann", "", []),
     ],
