@@ -314,9 +314,12 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
             """Yield the chunks of an answer."""
             return super().stream(self._prompt(input, kwargs), config, stop=stop, **kwargs)
 
-        def astream(self, input, config=None, *, stop=None, **kwargs):
+        async def astream(self, input, config=None, *, stop=None, **kwargs):
             """Yield the chunks of an answer without blocking the event loop."""
-            return super().astream(self._prompt(input, kwargs), config, stop=stop, **kwargs)
+            prompt = await asyncio.to_thread(self._prompt, input, kwargs)
+            async with aclosing(super().astream(prompt, config, stop=stop, **kwargs)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     def generate(
         self, messages: list[_Messages], stop: _Stop = None, callbacks: Callbacks = None, **kwargs: Any
@@ -329,7 +332,7 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         self, messages: list[_Messages], stop: _Stop = None, callbacks: Callbacks = None, **kwargs: Any
     ) -> LLMResult:
         """Answer conversations; see :meth:`ainvoke`."""
-        admitted = [self._admitted(each, kwargs) for each in messages]
+        admitted = [await asyncio.to_thread(self._admitted, each, kwargs) for each in messages]
         return await super().agenerate(admitted, stop, callbacks, **kwargs)
 
     def _generate_with_cache(self, messages: _Messages, *args: Any, **kwargs: Any) -> ChatResult:

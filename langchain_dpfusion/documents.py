@@ -24,6 +24,9 @@ documents for which a function says None: its stable source, such as ``source`` 
 chunks. The id that an index gives to a chunk may be drawn anew: it is the unit where there is nothing better,
 and a ledger refuses it."""
 
+NOTHING_FOUND = "No documents were found."
+"""What stands in the place of documents where there are none; public."""
+
 IsPrivate = Callable[[Document], bool] | None
 """Which documents are private; None: all whose metadata do not say ``is_private: False``."""
 
@@ -124,7 +127,7 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
     def invoke(
         self, input: Sequence[Document], config: RunnableConfig | None = None, **kwargs: Any
     ) -> list[BaseMessage]:
-        """Format documents; no document gives no message."""
+        """Format documents; where there is none, the message says so."""
         return self._call_with_config(self._format, input, config)
 
     async def ainvoke(
@@ -134,8 +137,7 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
         return await self._acall_with_config(self._aformat, input, config)
 
     def _format(self, documents: Sequence[Document]) -> list[BaseMessage]:
-        blocks = self._blocks(documents)
-        return [private_message(blocks)] if blocks else []
+        return [private_message(self._blocks(documents) or [public_block(NOTHING_FOUND)])]
 
     async def _aformat(self, documents: Sequence[Document]) -> list[BaseMessage]:
         return self._format(documents)
@@ -176,9 +178,11 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
 
     def _private(self, value: Any) -> list[dict[str, Any]]:
         values = value if isinstance(value, list | tuple) else [value]
-        if values and all(isinstance(each, Document) for each in values):
+        if not values:
+            return [public_block(NOTHING_FOUND)]
+        if all(isinstance(each, Document) for each in values):
             return DocumentBlocks(unit=None if self.unit is None else lambda _: self.unit)(values)
-        if values and all(isinstance(each, BaseMessage) for each in values):
+        if all(isinstance(each, BaseMessage) for each in values):
             turns = [turn.by_rule("private") for each in values for turn in read(each)]
             return [_block(piece) for turn in turns for piece in turn.pieces]
         seen.remember(str(value))

@@ -57,7 +57,7 @@ def private_message(blocks: Sequence[dict[str, Any]]) -> "PrivateHumanMessage":
     private = [block["extras"] for block in blocks if block["extras"]["is_private"]]
     extra = units_of([(marks.get("unit"), marks.get("unit_is_stable", True)) for marks in private])
     content: Any = list(blocks)
-    return PrivateHumanMessage(content=content, additional_kwargs=extra if private else {})
+    return PrivateHumanMessage(content=content, additional_kwargs=extra)
 
 
 def units_of(units: Iterable[tuple[str | None, bool]]) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Turn:
     role: Role
     pieces: tuple[Piece, ...]
     is_own: bool = False
+    is_ours: bool = False
     names_unit: bool = False
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
@@ -103,7 +104,9 @@ class Turn:
 
     def said(self, number: int = 1) -> list[Said]:
         """Return the pieces as the rule for unmarked text reads them."""
-        return [Said(p.text, self.role, p.mark, self.is_own, number, p.is_stable) for p in self.pieces]
+        pieces = [Said(p.text, self.role, p.mark, self.is_own, number, p.is_stable) for p in self.pieces]
+        # A place for private text that happens to be empty, as when no document was found, was not forgotten.
+        return [*pieces, Said("", self.role, True, message=number)] if self.is_ours else pieces
 
     def decided(self, marks: Iterable[bool]) -> "Turn":
         """Return the message with a decision for each piece.
@@ -111,7 +114,7 @@ class Turn:
         Raises:
             ViewError: If a unit is named on public text.
         """
-        pieces = tuple(replace(p, mark=mark) for p, mark in zip(self.pieces, marks, strict=True))
+        pieces = tuple(replace(p, mark=mark) for p, mark in zip(self.pieces, marks, strict=False))
         if any(piece.names_unit and not piece.mark for piece in pieces):
             raise ViewError(
                 "A content block names a unit but is not private. Set is_private=True beside it, or drop it."
@@ -159,7 +162,7 @@ def admit(turns: Sequence[Turn], unmarked: Unmarked, *, has_ledger: bool = False
     """
     pieces = [piece for number, turn in enumerate(turns, 1) for piece in turn.said(number)]
     decisions = iter(decide(pieces, unmarked, mends=MENDS, has_ledger=has_ledger, stable_mend=STABLE_MEND))
-    decided = [turn.decided([next(decisions) for _ in turn.pieces]) for turn in turns]
+    decided = [turn.decided([next(decisions) for _ in turn.said()]) for turn in turns]
     if any(p.mark and p.unit and not p.is_stable for turn in decided for p in turn.pieces):
         warn_unstable(STABLE_MEND)
     return decided
@@ -250,6 +253,7 @@ def read(message: BaseMessage) -> list[Turn]:
         role,
         tuple(pieces),
         names_unit=outer.unit is not None and not any(flags) and not results,
+        is_ours=_is_ours(message),
         is_own=isinstance(message, AIMessage) and GUARANTEE_KEY in message.response_metadata,
         tool_calls=tuple(ToolCall(c["name"], c["args"], c["id"]) for c in getattr(message, "tool_calls", ())),
         tool_call_id=message.tool_call_id if isinstance(message, ToolMessage) else None,
@@ -306,9 +310,9 @@ class _Scope:
 
 def _with_origin(scope: _Scope, message: BaseMessage, blocks: Sequence[str | dict[Any, Any]]) -> _Scope:
     """Return the scope of a message; text of one of our own private ones stays private if its marks are gone."""
-    names = message.additional_kwargs.get(UNITS_KEY)
-    if names is None and not isinstance(message, PrivateHumanMessage):
+    if not _is_ours(message):
         return scope
+    names = message.additional_kwargs.get(UNITS_KEY)
     units = {Marks.read({"unit": name}).unit for name in names} if isinstance(names, list) else set()
     flags = scope.flags if any(map(_is_marked, blocks)) else (*scope.flags, True)
     if scope.unit is not None or not units:
@@ -316,6 +320,10 @@ def _with_origin(scope: _Scope, message: BaseMessage, blocks: Sequence[str | dic
     # With several, nobody can say any more whose text it is.
     is_one = len(units) == 1
     return _Scope(flags, units.pop() if is_one else None, scope.is_stable and is_one)
+
+
+def _is_ours(message: BaseMessage) -> bool:
+    return UNITS_KEY in message.additional_kwargs or isinstance(message, PrivateHumanMessage)
 
 
 def _is_marked(block: str | dict[Any, Any]) -> bool:

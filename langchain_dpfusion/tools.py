@@ -8,7 +8,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import StructuredTool
 from langchain_core.tools.retriever import RetrieverInput
 
-from langchain_dpfusion.documents import DocumentBlocks, IsPrivate, UnitOf
+from langchain_dpfusion.documents import NOTHING_FOUND, DocumentBlocks, IsPrivate, UnitOf
 from langchain_dpfusion.messages import public_block
 from langchain_dpfusion.options import named
 
@@ -55,7 +55,7 @@ def create_private_retriever_tool(
     blocks = DocumentBlocks(private, unit, document_prompt, document_separator)
 
     def answer(documents: list[Any]) -> Any:
-        content: Any = blocks(documents) or [public_block("No documents were found.")]
+        content: Any = blocks(documents) or [public_block(NOTHING_FOUND)]
         return (content, documents) if artifact else content
 
     def search(query: str, callbacks: Callbacks = None) -> Any:

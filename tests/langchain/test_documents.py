@@ -71,8 +71,16 @@ def test_the_caller_chooses_what_is_private_and_how_documents_are_written() -> N
     assert segments(message)[0].text == f"<{DOCUMENTS[0].page_content}>"
 
 
-def test_no_document_gives_no_message() -> None:
-    assert PrivateDocumentFormatter().invoke([]) == []
+def test_where_no_document_was_found_the_message_says_so_in_public() -> None:
+    (message,) = PrivateDocumentFormatter().invoke([])
+    assert segments(message) == [Segment("No documents were found.")]
+
+
+@pytest.mark.parametrize("found", [[], [Document("open", metadata={"is_private": False})]])
+def test_a_chain_answers_where_nothing_private_was_found(found: list[Document]) -> None:
+    placed = ChatPromptTemplate.from_messages([MessagesPlaceholder("context"), ("human", "{input}")])
+    for prompt, value in ((PROMPT, found), (placed, PrivateDocumentFormatter().invoke(found))):
+        assert units((prompt | chat()).invoke({"context": value, "input": "?"})) == 0
 
 
 def test_what_is_no_document_is_refused() -> None:

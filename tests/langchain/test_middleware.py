@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, SummarizationMiddleware
+from langchain_core.documents import Document
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command, Overwrite, Send
 from pydantic import BaseModel
 
@@ -26,7 +28,13 @@ from dpfusion_core import (
     ViewError,
 )
 from dpfusion_core.messages import DEFAULT_UNIT
-from langchain_dpfusion import ChatDPFusion, DPFusionMiddleware, create_private_retriever_tool, mark_private
+from langchain_dpfusion import (
+    ChatDPFusion,
+    DPFusionMiddleware,
+    PrivateDocumentFormatter,
+    create_private_retriever_tool,
+    mark_private,
+)
 from langchain_dpfusion.reading import has_private, to_core
 from tests.langchain.leaks import SECRET, as_text
 from tests.langchain.records import retriever
@@ -218,6 +226,35 @@ def test_what_the_user_says_is_private_if_asked_for(is_async: bool) -> None:
     messages = run(agent, is_async)
     assert [units(messages[1]), units(messages[3])] == [1, 1]
     assert messages[0].text == ""
+
+
+@BOTH
+def test_private_messages_of_the_state_survive_strict_checkpoints(is_async: bool) -> None:
+    backend = ScriptedBackend.saying("Somebody was.")
+    saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+    llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=20)
+    agent = create_agent(llm, [lookup], checkpointer=saver)
+    documents = [Document(f"{SECRET} has gout.", metadata={"source": "a.txt"})]
+    question = {"messages": [*PrivateDocumentFormatter().invoke(documents), HumanMessage("Who?")]}
+    config: Any = {"configurable": {"thread_id": "1"}}
+    run(agent, is_async, question, **config)
+    messages = run(agent, is_async, {"messages": [HumanMessage("Who else?")]}, **config)
+    assert all(isinstance(message, BaseMessage) for message in messages)
+    assert len(backend.requests) == 2
+    for public, private in backend.requests:
+        assert SECRET not in public
+        assert SECRET in private
+
+
+@BOTH
+@pytest.mark.parametrize("unmarked", ["strict", "private"])
+def test_an_agent_works_under_every_rule(is_async: bool, unmarked: Any) -> None:
+    backend = ScriptedBackend.saying(agentic("lookup"))
+    llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=80, unmarked=unmarked)
+    middleware = DPFusionMiddleware(private_roles=("system",))
+    agent = create_agent(llm, [lookup], middleware=[middleware], system_prompt=f"{SECRET} is the boss.")
+    assert run(agent, is_async)[-1].text == "Somebody was."
+    assert not any(SECRET in views[0] for views in backend.requests)
 
 
 # --- Other models ---
