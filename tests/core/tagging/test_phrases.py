@@ -1,7 +1,7 @@
 """Taggers of what is known beforehand."""
 
 import re
-import time
+import threading
 from typing import Any
 
 import pytest
@@ -107,9 +107,10 @@ def test_a_pattern_that_backtracks_without_end_fails_closed() -> None:
 
 def test_who_waits_for_a_pattern_is_not_held_up_by_it() -> None:
     tagger = RegexTagger([r"(?:a|aa)+$"], timeout=2.0)
-    started = time.monotonic()
     _, whole = Narrowing(tagger, timeout=0.1)([Message("user", f"{'a' * 60}!", is_private=True)])
-    assert (whole, time.monotonic() - started < 1.5) == (1, True)
+    assert whole == 1
+    [searching] = [each for each in threading.enumerate() if each.name == "dpfusion-tagger"]  # it goes on
+    searching.join()
 
 
 @pytest.mark.parametrize("flags", [0, re.IGNORECASE, re.ASCII, re.DOTALL | re.MULTILINE, re.VERBOSE])
