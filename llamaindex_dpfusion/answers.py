@@ -1,20 +1,22 @@
 """Answers to conversations and prompts, whole or in pieces: from what the LLM is asked to a traced call."""
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.views import Views
 from llamaindex_dpfusion import tracing
 from llamaindex_dpfusion.calls import Call
 from llamaindex_dpfusion.loading import has_chat_template
 from llamaindex_dpfusion.messages import prompt_views, shown, shown_text, to_core
 from llamaindex_dpfusion.replies import Reply
+from llamaindex_dpfusion.rules import Written, segments_of
 from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.seals import Piece
 
 if TYPE_CHECKING:
     from llamaindex_dpfusion.llm import DPFusionLLM
@@ -79,17 +81,11 @@ def chat_answer(
     """Translate a conversation and the options of the call.
 
     Raises:
-        PrivacyParameterError: If a system message is private only because nobody has said otherwise.
+        RefusedError: If the LLM's rule for unmarked text refuses the conversation.
     """
-    core = to_core(messages, llm.public_roles)
-    call = _call(llm, core, said)
-    has_budget = call.options.get("epsilon") is not None or call.options.get("alpha") is not None
-    if not has_budget and any(m.role == "system" and m.units for m in core):
-        raise PrivacyParameterError(
-            "A system message is private unless it is said to be public, and the call has no privacy "
-            'parameters. Add "system" to public_roles, give that message additional_kwargs={"is_private": '
-            "False}, use system_prompt in its place, or say what an answer may cost: epsilon=8.0."
-        )
+    options = llm.engine_options(said)
+    core = to_core(messages, llm.rule(options))
+    call = Call(llm.engine, core, options, said, llm.timeout, llm.max_retries)
     return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, Reply.chat)
 
 
@@ -100,23 +96,35 @@ def complete_answer(
 
     Raises:
         PrivacyParameterError: If the prompt is not sealed and ``complete_policy`` is ``"error"``.
+        RefusedError: If the LLM's rule for unmarked text refuses the prompt.
     """
-    segments = sealer.read(prompt, is_private=llm.complete_policy != "public")
-    unsealed = any(segment.unit == DEFAULT_UNIT for segment in segments)
-    if unsealed and llm.complete_policy == "error":
+    options = llm.engine_options(said)
+    pieces = bare_prompt(llm, prompt)
+    # Whoever sets the policy has said what a bare prompt is.
+    rule = replace(llm.rule(options), unmarked="public")
+    segments = segments_of([Written.of(piece, "user", 1) for piece in pieces], rule)
+    placeholder, tokenizer = llm.engine.placeholder, llm.engine.backend.tokenizer
+    source: list[Message] | Views = [Message("user", segments)]
+    if formatted or not has_chat_template(llm.engine):
+        source = prompt_views(segments, tokenizer, placeholder)
+    call = Call(llm.engine, source, options, said, llm.timeout, llm.max_retries)
+    return Answer(llm, "complete", shown_text(segments, placeholder), call, Reply.completion)
+
+
+def bare_prompt(llm: "DPFusionLLM", prompt: str) -> list[Piece]:
+    """Say what the text of a bare prompt is, by the LLM's policy.
+
+    Raises:
+        PrivacyParameterError: If it is not sealed and ``complete_policy`` is ``"error"``.
+    """
+    policy = llm.complete_policy
+    pieces = sealer.read_pieces(prompt, said=None if policy == "public" else True)
+    if policy == "error" and any(piece.unit == DEFAULT_UNIT for piece in pieces):
         raise PrivacyParameterError(
             "complete() got a bare string, which says nothing about what in it is private. Use chat() with "
             'messages, predict() with a template, or set complete_policy to "private", "redact" or "public".'
         )
-    placeholder, tokenizer = llm.engine.placeholder, llm.engine.backend.tokenizer
-    if llm.complete_policy == "redact":
-        segments = [Segment(placeholder(s)) if s.unit == DEFAULT_UNIT else s for s in segments]
-    if formatted or not has_chat_template(llm.engine):
-        call = _call(llm, prompt_views(segments, tokenizer, placeholder), said)
-    else:
-        call = _call(llm, [Message("user", segments)], said)
-    return Answer(llm, "complete", shown_text(segments, placeholder), call, Reply.completion)
-
-
-def _call(llm: "DPFusionLLM", source: list[Message] | Views, said: dict[str, Any]) -> Call:
-    return Call(llm.engine, source, llm.engine_options(said), said, llm.timeout, llm.max_retries)
+    if policy == "redact":
+        placeholder = llm.engine.placeholder
+        pieces = [Piece(placeholder(p.segment), None) if p.unit == DEFAULT_UNIT else p for p in pieces]
+    return pieces

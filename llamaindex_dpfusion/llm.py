@@ -1,7 +1,7 @@
 """``DPFusionLLM``: a LlamaIndex LLM whose answers are private for what is private in the prompt."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -18,17 +18,31 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
+from pydantic import BaseModel as PlainModel
+from pydantic import ValidationError
 
+from dpfusion_core.adapters import Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.messages import Segment
+from dpfusion_core.messages import DEFAULT_UNIT, Segment
 from llamaindex_dpfusion.answers import chat_answer, complete_answer
+from llamaindex_dpfusion.fields import (
+    ENGINE_FIELDS,
+    PLACEHOLDER,
+    check_fields,
+    named_fields,
+    picklable_state,
+    problem_of,
+    ready_parts,
+)
 from llamaindex_dpfusion.loading import describe, has_chat_template, load_engine
-from llamaindex_dpfusion.messages import PUBLIC_ROLES, sealed_messages
+from llamaindex_dpfusion.messages import sealed_messages
 from llamaindex_dpfusion.options import engine_options
 from llamaindex_dpfusion.predictions import Prediction, refuse_parsers
 from llamaindex_dpfusion.refusals import anot_swallowed, not_swallowed
+from llamaindex_dpfusion.rules import Rule
 from llamaindex_dpfusion.structured import DPFusionStructuredLLM, StructuredPrediction
 from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate, system_messages
 from llamaindex_dpfusion.tools import chat_arguments, sealed_history, selections
@@ -78,9 +92,13 @@ class DPFusionLLM(FunctionCallingLLM):
         model_kwargs: Further options of ``from_pretrained``.
         context_window: What LlamaIndex packs prompts for, in tokens; by default the model's own limit.
         public_arguments: Names of template arguments that are public.
-        public_roles: Roles of messages that are public in a direct ``chat`` unless a flag says otherwise.
-            Agents put tool descriptions into the system message: add ``"system"`` for them if nobody
-            writes documents there.
+        unmarked: What a message is that carries no flag. ``"error"`` (the default once a privacy setting or a
+            ledger is given): public, but a call in which nothing at all is private is refused. ``"strict"``:
+            every message must say what it is. ``"private"``: private, system messages included.
+            ``"public"``: you vouch for it; for agents. What tools have said is private under each of them,
+            and text that was private before in this process is refused where it comes back unmarked.
+        unit: The privacy unit of private text that names none, such as what a chat engine condenses. One
+            account holds it for the whole app unless you name one for each session here.
         complete_policy: What a bare string given to ``complete`` is: ``"private"`` as a whole, ``"redact"``
             (not shown to the model, but for documents with a unit of their own), ``"error"``, or ``"public"``.
 
@@ -108,7 +126,7 @@ class DPFusionLLM(FunctionCallingLLM):
     on_exhausted: Literal["raise", "zero-out"] | None = None
     ledger: PrivacyLedger | None = Field(default=None, exclude=True, repr=False)
     tagger: Any = Field(default=None, exclude=True, repr=False)
-    placeholder: str | Callable[[Segment], str] = Field(default="____", exclude=True, repr=False)
+    placeholder: str | Callable[[Segment], str] = Field(default=PLACEHOLDER, exclude=True, repr=False)
     temperature: float = 1.0
     max_tokens: int = 256
     top_k: int | None = None
@@ -124,16 +142,68 @@ class DPFusionLLM(FunctionCallingLLM):
     model_kwargs: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
     context_window: int | None = None
     public_arguments: tuple[str, ...] = PUBLIC_ARGUMENTS
-    public_roles: tuple[str, ...] = PUBLIC_ROLES
+    unmarked: Unmarked | None = None
+    unit: str = Field(default=DEFAULT_UNIT, min_length=1)
     complete_policy: Literal["private", "redact", "error", "public"] = "private"
 
     _engine: FusionEngine | None = PrivateAttr(default=None)
+    _given: FusionEngine | None = PrivateAttr(default=None)
 
     def __init__(
         self, model: Any = "dpfusion-tiny", *, engine: FusionEngine | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(model=model, **kwargs)
-        self._engine = engine
+        fields = named_fields(
+            {**({} if model == "dpfusion-tiny" else {"model": model}), **kwargs}, type(self)
+        )
+        with errors_as(PrivacyParameterError, problem_of, only=ValidationError):
+            super().__init__(**fields)
+        check_fields(self.__dict__, engine)
+        self._engine = self._given = engine
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in DPFusionLLM.__annotations__ and name in type(self).model_fields:
+            check_fields({**self.__dict__, name: value}, self._given)
+            self._engine = self._given if name in ENGINE_FIELDS else self._engine
+        super().__setattr__(name, value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other fields; unknown ones are refused.
+
+        Raises:
+            PrivacyParameterError: As for the LLM itself.
+        """
+        changes = named_fields(update or {}, type(self))
+        check_fields({**self.__dict__, **changes}, self._given)
+        copied = super().model_copy(update=changes, deep=deep)
+        if ENGINE_FIELDS & changes.keys():
+            copied._engine = self._given
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        return picklable_state(PlainModel.__getstate__(self), self.__dict__, self._given)
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the settings by name; what no name or number says is listed under ``"ready"``."""
+        fields = self.__dict__
+        named = {name: fields[name] for name in ("model", "device", "dtype") if isinstance(fields[name], str)}
+        unsaid = [name for name in ("model_kwargs", "device_map") if fields[name]]
+        return {**super().to_dict(**kwargs), **named, "ready": [*ready_parts(fields, self._given), *unsaid]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Make an LLM from its settings; parts that were ready objects are to be given again.
+
+        Raises:
+            PrivacyParameterError: If one of those is not given: an LLM that had a ledger shall not come back
+                without one.
+        """
+        missing = [name for name in data.get("ready", ()) if name not in kwargs]
+        if missing:
+            raise PrivacyParameterError(
+                f"The LLM was made with a {missing[0]}, which its settings cannot hold. Give it again: "
+                f"from_dict(data, {missing[0]}=...)."
+            )
+        return super().from_dict({name: value for name, value in data.items() if name != "ready"}, **kwargs)
 
     @classmethod
     def class_name(cls) -> str:
@@ -412,6 +482,13 @@ class DPFusionLLM(FunctionCallingLLM):
         return await bare(super().apredict_and_call)(tools, user_msg, history, *args, **kwargs)
 
     # -- Options --
+
+    def rule(self, options: GenerationOptions | None = None) -> Rule:
+        """Return what holds for text without marks in a call with these options, by default the LLM's own."""
+        options = self.engine_options() if options is None else options
+        has_ledger = self.engine.ledger is not None
+        has_budget = has_ledger or any(options.get(name) is not None for name in ("epsilon", "alpha", "beta"))
+        return Rule(effective_unmarked(self.unmarked, has_budget=has_budget), has_ledger, self.unit)
 
     def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:
         """Return the options of the engine: those of the LLM, and on top of them those of one call.

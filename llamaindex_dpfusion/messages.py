@@ -1,7 +1,6 @@
 """From LlamaIndex's messages and prompts to the engine's: what is said, and which parts of it are private."""
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from llama_index.core.base.llms.types import (
     CachePoint,
@@ -11,83 +10,80 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from dpfusion_core.adapters import Marks
 from dpfusion_core.errors import UnsupportedError
-from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment, ToolCall
+from dpfusion_core.messages import Message, Segment, ToolCall
 from dpfusion_core.tokenization import Tokenizer
 from dpfusion_core.views import Placeholder, Views
+from llamaindex_dpfusion.components import ROLES, Role, parts_of, passages
+from llamaindex_dpfusion.rules import Rule, Written, segments_of
 from llamaindex_dpfusion.sealing import sealer
-
-PUBLIC_ROLES = ("user", "assistant")
-"""Roles whose messages are public if nothing is said about them."""
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "model": "assistant",
-    "chatbot": "assistant",
-    "tool": "tool",
-    "function": "tool",
-}
-# What an agent that reasons in text writes before what a tool has said, in whosever message.
-_OBSERVATION = re.compile(r"^\s*Observation:", re.MULTILINE)
+from llamaindex_dpfusion.seals import Piece
 
 
-def to_core(messages: Sequence[ChatMessage], public_roles: Collection[str] = PUBLIC_ROLES) -> list[Message]:
+def to_core(messages: Sequence[ChatMessage], rule: Rule | None = None) -> list[Message]:
     """Translate a conversation.
 
     Sealed text is private for its own unit. Of the rest, a message is private if its
-    ``additional_kwargs["is_private"]`` says so, or cannot be read, and public if it is False. A message
-    without that flag is public if its role is in ``public_roles``, unless it repeats what a tool has said.
+    ``additional_kwargs["is_private"]`` says so, or cannot be read, and public if it is False. Without that
+    flag, what a tool has said is private, and the rule decides about everything else.
 
     Args:
         messages: The conversation.
-        public_roles: Roles of messages that are public by default.
+        rule: What text is of which nobody has said anything; public by default.
 
     Returns:
         The engine's messages.
 
     Raises:
+        RefusedError: If the rule refuses the conversation.
         ViewError: If a private message is malformed.
         UnsupportedError: If a message holds something else than text.
 
     Example:
-        >>> to_core([ChatMessage("Ann is ill.", additional_kwargs={"is_private": True, "unit": "ann"})])
-        [Message(role='user', content=[Segment(text=<private>, is_private=True, unit='ann', label=None)],
-         is_private=False, unit=None)]
+        >>> to_core([ChatMessage("Ann is ill.", additional_kwargs={"is_private": True, "unit": "ann"})])[0].units
+        ('ann',)
     """
-    return [_translate(message, public_roles) for message in messages]
+    written = written_in(messages)
+    own: list[list[Segment]] = [[] for _ in messages]
+    for found, segment in zip(written, segments_of(written, rule or Rule()), strict=True):
+        own[found.said.message - 1].append(segment)
+    core = []
+    for message, segments in zip(messages, own, strict=True):
+        role = ROLES[message.role.value]
+        calls = tuple(
+            ToolCall(block.tool_name, block.tool_kwargs, block.tool_call_id)
+            for block in message.blocks
+            if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
+        )
+        call_id = message.additional_kwargs.get("tool_call_id") if role == "tool" else None
+        core.append(Message(role, segments, tool_calls=calls, tool_call_id=call_id))
+    return core
 
 
-def _translate(message: ChatMessage, public_roles: Collection[str]) -> Message:
-    role, text = _ROLES[message.role.value], text_of(message)
-    is_private = message.additional_kwargs.get("is_private")
-    if is_private is None:
-        is_private = role not in public_roles or repeats_a_tool(message)
-    segments = sealer.read(text, is_private=is_private is not False, unit=unit_of(message))
-    calls = tuple(
-        ToolCall(block.tool_name, block.tool_kwargs, block.tool_call_id)
-        for block in message.blocks
-        if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
-    )
-    call_id = message.additional_kwargs.get("tool_call_id") if role == "tool" else None
-    return Message(role, segments, tool_calls=calls, tool_call_id=call_id)
+def written_in(messages: Sequence[ChatMessage]) -> list[Written]:
+    """Return all text of a conversation piece by piece, and what was said of each."""
+    shows_passage = passages(messages)
+    return [
+        written
+        for i, message in enumerate(messages)
+        for written in _written(message, i + 1, is_passage=i in shows_passage)
+    ]
 
 
-def repeats_a_tool(message: ChatMessage) -> bool:
-    """Return whether a message says what a tool has said, in whosever name.
-
-    Agents write it into messages of the user and, in their memory, of the assistant.
-    """
-    is_tool = _ROLES[message.role.value] == "tool" or "tool_call_id" in message.additional_kwargs
-    return is_tool or bool(_OBSERVATION.search(message.content or ""))
-
-
-def unit_of(message: ChatMessage) -> str:
-    """Return the privacy unit that a message's ``additional_kwargs["unit"]`` names, or the unnamed one."""
-    unit = message.additional_kwargs.get("unit")
-    return unit if isinstance(unit, str) and unit else DEFAULT_UNIT
+def _written(message: ChatMessage, number: int, *, is_passage: bool) -> list[Written]:
+    role, text, marks = ROLES[message.role.value], text_of(message), Marks.read(message.additional_kwargs)
+    if marks.said is not None:
+        pieces = sealer.read_pieces(text, said=marks.said, unit=marks.unit)
+        return [Written.of(p, role, number, is_marked=marks.said) for p in pieces]
+    is_own = role == "assistant" and isinstance(message.additional_kwargs.get("dp_fusion"), dict)
+    written = []
+    for part, is_component in parts_of(message, text):
+        is_private = is_component or is_passage
+        pieces = sealer.read_pieces(part, said=is_private or None, unit=marks.unit)
+        who: Role = "tool" if is_private else role
+        written += [Written.of(p, who, number, is_own=is_own) for p in pieces]
+    return written
 
 
 def text_of(message: ChatMessage) -> str:
@@ -108,11 +104,19 @@ def text_of(message: ChatMessage) -> str:
 def sealed_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """Seal messages that somebody else has filled in: what is not sealed or flagged public is private."""
     sealed = []
-    for message, core in zip(messages, to_core(messages, ()), strict=True):
-        text = TextBlock(text="".join(sealer.seal(s.text, s.unit).text for s in core.segments))
+    for message in messages:
+        marks = Marks.read(message.additional_kwargs)
+        pieces = sealer.read_pieces(text_of(message), said=marks.said is not False, unit=marks.unit)
         calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-        sealed.append(message.model_copy(update={"blocks": [text, *calls]}))
+        sealed.append(message.model_copy(update={"blocks": [TextBlock(text=sealed_text(pieces)), *calls]}))
     return sealed
+
+
+def sealed_text(pieces: Sequence[Piece]) -> str:
+    """Return pieces as one string in which each is sealed; open text as that of a template."""
+    return "".join(
+        sealer.seal(p.text, p.unit, tag="template" if p.tag == "open" else p.tag).text for p in pieces
+    )
 
 
 def shown(messages: Sequence[Message], placeholder: Placeholder) -> list[ChatMessage]:

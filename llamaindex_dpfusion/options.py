@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.adapters import canonical
 from dpfusion_core.generation import GenerationOptions, merge_options
 from dpfusion_core.tool_calling import as_tool_choice
 
@@ -38,12 +38,8 @@ def engine_options(model: Mapping[str, Any], call: Mapping[str, Any]) -> Generat
     Raises:
         PrivacyParameterError: If an option is unknown. Values are not quoted.
     """
-    for name in call:
-        if name not in _CALL:
-            raise PrivacyParameterError(
-                f"Unknown option {name!r} of a call. Known are {', '.join(sorted(_CALL))}."
-            )
-    options: dict[str, Any] = {**merge_options({name: model[name] for name in _OWN}, call)}
+    said = canonical(call, _CALL, "a call", "An LLM's other fields are set when it is made.")
+    options: dict[str, Any] = {**merge_options({name: model[name] for name in _OWN}, said)}
     options["max_new_tokens"] = options.pop("max_tokens")
     if isinstance(options.get("stop"), str):
         options["stop"] = [options["stop"]]

@@ -14,7 +14,8 @@ from llama_index.core.utilities.token_counting import TokenCounter
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import Message
 from dpfusion_core.views import build_views, fixed_placeholder
-from llamaindex_dpfusion.sealing import Seal, sealer
+from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.seals import Seal
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -146,7 +147,9 @@ class DPFusionPromptHelper(PromptHelper):
                     continue
                 for part in splitter.split_text(content):
                     sealed = (
-                        sealer.seal(part, piece.unit, remember=True).text if isinstance(piece, Seal) else part
+                        sealer.seal(part, piece.unit, tag=piece.tag, remember=True).text
+                        if isinstance(piece, Seal)
+                        else part
                     )
                     yield sealed, count(part)
 

@@ -2,56 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from llama_index.core.base.llms.types import TextBlock
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import (
-    BaseNode,
-    ImageNode,
-    MetadataMode,
-    Node,
-    NodeRelationship,
-    NodeWithScore,
-    QueryBundle,
-    RelatedNodeInfo,
-    RelatedNodeType,
-    TextNode,
-)
+from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
-from dpfusion_core.errors import UnsupportedError
+from dpfusion_core.adapters import canonical
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.messages import DEFAULT_UNIT
-from llamaindex_dpfusion.sealing import Seal, sealer
+from llamaindex_dpfusion.marks import Tag
+from llamaindex_dpfusion.nodes import SealedNode
 from llamaindex_dpfusion.tracing import bare, untraced
-
-UnitOf = Literal["document", "node"] | Callable[[BaseNode], str]
-"""Which privacy unit a node belongs to: its document's, one of its own, or what a function names."""
-
-
-class SealedNode(TextNode):
-    """A node whose text an LLM gets with marks around it, and everybody else without."""
-
-    _shown: str = PrivateAttr(default="")
-
-    def get_content(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> str:
-        """Return the text; sealed, metadata and all, if it is meant for an LLM."""
-        return self._shown if metadata_mode == MetadataMode.LLM else super().get_content(metadata_mode)
-
-    def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[Any]:
-        """Return the text as blocks; as one sealed block if it is meant for an LLM."""
-        if metadata_mode == MetadataMode.LLM:
-            return [TextBlock(text=self._shown)]
-        return super().get_content_blocks(metadata_mode)
-
-    def reveal(self) -> str:
-        """Return the text and metadata that the model sees, in vault mode too.
-
-        Raises:
-            ViewError: If the process has forgotten it since.
-        """
-        return "".join(segment.text for segment in sealer.read(self._shown, is_private=True))
+from llamaindex_dpfusion.units import UnitOf, check_unit, unit_of_node
 
 
 class DPFusionNodePostprocessor(BaseNodePostprocessor):
@@ -61,15 +25,21 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
     ``response.source_nodes``, embeddings and storage see the nodes as they are.
 
     Args:
-        unit: ``"document"``: nodes of one document share a unit, named by ``ref_doc_id``, or by the node's
-            id if it has none. ``"node"``: each node is a unit. A function of the node names the unit; the
-            name is public.
+        unit: ``"document"``: nodes of one document share a unit, named by where it came from: its ``source``
+            or ``file_path``, or else its ``ref_doc_id``. ``"node"``: each node is a unit, named by its id.
+            Another string is the metadata key that names the unit; a function of the node names it, too.
+            Names are public. A ledger takes no name that an index may draw anew.
         public: Says of a node that it is public. By default none is.
         vault: Whether everybody but the model sees a short handle in place of text and metadata:
-            ``response.source_nodes``, events and traces hold no text. :meth:`SealedNode.reveal` gives it.
+            ``response.source_nodes``, events and traces hold no text. ``node.reveal()`` gives it.
             Splitters see short texts, so everything goes into one prompt; a view shows one document at a
             time, so only the longest must fit. The retriever's own event comes before: see
             :class:`DPFusionRetriever`.
+
+    Nodes that are sealed already keep the unit that they have.
+
+    Raises:
+        PrivacyParameterError: If an option is unknown, or ``unit`` or ``public`` is none of those.
 
     Example:
         >>> nodes = [NodeWithScore(node=TextNode(text="Ann lives in Oslo.", id_="ann"))]
@@ -85,7 +55,12 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
     vault: bool = False
 
     def __init__(self, unit: UnitOf = "document", **kwargs: Any) -> None:
-        super().__init__(**{"unit": unit, **kwargs})
+        owner = type(self).__name__
+        options = canonical(kwargs, type(self).model_fields.keys() - {"unit"}, owner)
+        check_unit(unit)
+        if not (options.get("public") is None or callable(options["public"])):
+            raise PrivacyParameterError(f"Expected public of {owner} to be a function of a node.")
+        super().__init__(**{"unit": unit, **options})
 
     @classmethod
     def class_name(cls) -> str:
@@ -105,40 +80,13 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
         return self._postprocess_nodes(nodes, query_bundle)
 
     def _sealed(self, node: BaseNode) -> SealedNode:
-        seal = self._seal(node)
-        if self.vault:
-            source = node.source_node
-            kept: dict[NodeRelationship, RelatedNodeType] = {}
-            if source is not None:
-                kept[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=source.node_id)
-            sealed = SealedNode(id_=node.node_id, text=seal.handle, relationships=kept)
-            sealed._shown = seal.handle
-            return sealed
-        data = {name: getattr(node, name) for name in TextNode.model_fields if hasattr(node, name)}
-        if not isinstance(node, TextNode):  # a Document, or a Node of several kinds of media
-            data["text"] = node.get_content(MetadataMode.NONE)
-        sealed = SealedNode(**data)
-        sealed._shown = seal.text
-        return sealed
-
-    def _seal(self, node: BaseNode) -> Seal:
-        if isinstance(node, ImageNode) or (
-            isinstance(node, Node) and (node.image_resource or node.audio_resource or node.video_resource)
-        ):
-            raise UnsupportedError(
-                "A retrieved node holds an image, sound or video, and the model reads text alone. Filter such "
-                "nodes out before DPFusionNodePostprocessor, or index their captions as text."
-            )
-        is_public = self.public is not None and self.public(node) is True
-        content = node.get_content(MetadataMode.LLM)
-        return sealer.seal(content, None if is_public else self._unit_of(node), remember=True)
-
-    def _unit_of(self, node: BaseNode) -> str:
-        if callable(self.unit):
-            name = self.unit(node)
-            return name if isinstance(name, str) and name else DEFAULT_UNIT
-        document = node.ref_doc_id if self.unit == "document" else None
-        return document or node.node_id or DEFAULT_UNIT
+        if isinstance(node, SealedNode):  # whoever has sealed it first has said whose it is
+            return node.in_vault() if self.vault else node
+        if self.public is not None and self.public(node) is True:
+            return SealedNode.of(node, None, "", vault=self.vault)
+        unit = unit_of_node(node, self.unit)
+        tag: Tag = "" if unit.is_stable else "unstable"
+        return SealedNode.of(node, unit.name or DEFAULT_UNIT, tag, vault=self.vault)
 
 
 class DPFusionRetriever(BaseRetriever):

@@ -10,9 +10,9 @@ from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from dpfusion_core.errors import UnsupportedError
 from llamaindex_dpfusion import tracing
-from llamaindex_dpfusion.messages import shown, shown_text, to_core
+from llamaindex_dpfusion.messages import shown, shown_text, to_core, written_in
 from llamaindex_dpfusion.replies import adeltas, deltas
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.rules import segments_of
 
 if TYPE_CHECKING:
     from llamaindex_dpfusion.llm import DPFusionLLM
@@ -34,11 +34,16 @@ class Prediction:
 
     @property
     def shown(self) -> str:
-        """The filled in template as traces may see it."""
+        """The filled in template as traces may see it.
+
+        Raises:
+            RefusedError: If the LLM's rule refuses it: then no trace may see it.
+        """
         placeholder = self.llm.engine.placeholder
         if isinstance(self.source, str):
-            return shown_text(sealer.read(self.source, is_private=True), placeholder)
-        return "\n".join(str(message) for message in shown(to_core(self.source), placeholder))
+            written = written_in([ChatMessage(self.source)])
+            return shown_text(segments_of(written, self.llm.rule()), placeholder)
+        return "\n".join(str(m) for m in shown(to_core(self.source, self.llm.rule()), placeholder))
 
     def whole(self) -> str:
         """Return the parsed answer."""

@@ -15,6 +15,7 @@ from llama_index.core.base.llms.types import (
 
 from dpfusion_core.generation import Chunk
 from dpfusion_core.tool_calling import parse_tool_calls, visible_length
+from llamaindex_dpfusion.claims import release
 
 
 class Reply:
@@ -36,6 +37,7 @@ class Reply:
         visible = self._text
         if chunk.finish_reason is not None:
             self._last = chunk
+            release(self._text)  # under its guarantee
             visible = self.content if self.content.startswith(self._shown) else self._shown
         elif self._tools:
             visible = self._text[: visible_length(self._text)]

@@ -2,95 +2,62 @@
 
 LlamaIndex pastes documents into one string long before a model sees them. A sealed text carries the name
 of its privacy unit through all of that: an opening mark with a random nonce and a code (HMAC) over nonce,
-unit and content, and a closing mark with the nonce. Marks hold no space, so splitters that cut between
-words never cut one.
+unit and content, a closing mark with the nonce, and in a long text more of them in between.
 
-What the marks do not prove is not believed. A pair whose content has changed, half a pair, a mark from
-elsewhere: the text stays private. Text that was cut out of a document that this process has sealed lately
-is recognised by its words; text that is not belongs to the unit ``"private"``.
+Whose a text is, its own marks say, or else the caller. A whole seal proves its unit by its code. A piece
+that was cut out of a document is that document's if a mark of it stands beside the piece or in it and the
+document holds the piece. Everything else belongs to the unit that the caller names. That a text resembles
+one that was sealed before never makes it public, nor anybody else's.
 """
 
-import hashlib
 import hmac
-import re
 import secrets
 import threading
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from urllib.parse import quote, unquote
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from re import Match
+from typing import Literal
 
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
+from dpfusion_core.units import unit_id
+from llamaindex_dpfusion import marks
+from llamaindex_dpfusion.marks import Tag, clean
+from llamaindex_dpfusion.seals import Piece, Seal, single_spaced
 
-# Anything that looks like a mark, or like the beginning of one that was cut off.
-_LIKE = re.compile(r"\[\[/?dpf[^\s\[\]]*(?:\]\]?)?", re.IGNORECASE)
-_FRONT = re.compile(r"(?:\[|\[\[/?(?:d|dp)?)\Z")
-_OPEN = re.compile(r"\[\[dpf:(?P<nonce>[\w-]{11}):(?P<unit>[\w.~%-]*):(?P<code>[\w-]{16})\]\]")
-_HANDLE = re.compile(r"\[\[dpfv:(?P<nonce>[\w-]{11}):(?P<unit>[\w.~%-]*):(?P<code>[\w-]{16})\]\]")
-# What LlamaIndex's generic formatters write of a message's flags into a prompt.
-_FLAGS = re.compile(r"\n?\{[^\n{}]*'(?:is_private|dp_fusion)':.*\}")
-_LABEL = re.compile(r"Source [1-9]\d{0,3}:")
-
-_MIN_WORDS, _MIN_CHARACTERS = 5, 24
-"""How much text without any mark must agree with a sealed document before it counts as cut from it."""
+_PROOF = 8  # characters of a code that prove nonce and unit, whatever the content
 
 
 @dataclass(frozen=True)
-class Seal:
-    """A sealed text.
+class _Mark:
+    """A mark that is not part of a whole pair.
 
     Attributes:
-        content: The text, free of marks. Never shown by ``repr``.
-        unit: Its privacy unit; None if the text is public.
-        nonce: Random, never used twice.
-        opening: The mark before the text.
-        handle: What stands for the text in vault mode.
+        kind: Where the text stands that it speaks of: behind it, before it, around it; or none does.
+        seal: The document that it belongs to if that is known.
     """
 
-    content: str = field(repr=False)
-    unit: str | None
-    nonce: str = field(repr=False)
-    opening: str = field(repr=False)
-    handle: str = field(repr=False)
-
-    @property
-    def closing(self) -> str:
-        """The mark behind the text."""
-        return f"[[/dpf:{self.nonce}]]"
-
-    @property
-    def text(self) -> str:
-        """The text between its marks."""
-        return f"{self.opening}{self.content}{self.closing}"
-
-    @cached_property
-    def words(self) -> str:
-        """The text with single spaces."""
-        return _words(self.content)
-
-    def segment(self, text: str | None = None) -> Segment:
-        """Return the text, or a piece of it, as the engine wants it."""
-        return Segment(
-            self.content if text is None else text, is_private=self.unit is not None, unit=self.unit
-        )
+    kind: Literal["open", "close", "inner", "dead"]
+    seal: Seal | None = None
 
 
-@dataclass(frozen=True)
-class _Damaged:
-    """A mark that is not part of a whole pair, and the document that it belongs to if that is known."""
+@dataclass
+class _Stretch:
+    """Text between two marks; it may have been cut out of a sealed document."""
 
-    seal: Seal | None
+    text: str
+    proven: list[Seal] = field(default_factory=list)
 
 
 class Sealer:
     """Seals texts, and reads strings that hold sealed texts.
 
     Args:
-        capacity: How many sealed documents are remembered, the latest ones. They are needed to recognise
-            what a splitter has cut, and for vault mode.
+        capacity: How many sealed documents are remembered, the latest ones. They are needed to prove whose
+            the pieces of a cut document are, and for vault mode.
+        characters: How much text is remembered, in characters.
 
     Example:
         >>> sealer = Sealer()
@@ -99,70 +66,92 @@ class Sealer:
         [('Context: ', None), ('Ann lives in Oslo.', 'doc-1'), (' Who?', None)]
     """
 
-    def __init__(self, capacity: int = 1024) -> None:
+    def __init__(self, capacity: int = 4096, characters: int = 2**26) -> None:
         self.capacity = capacity
+        self.characters = characters
         self._key = secrets.token_bytes(32)
         self._documents: OrderedDict[str, Seal] = OrderedDict()
+        self._by_short: dict[str, Seal] = {}
+        self._size = 0
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"Sealer(capacity={self.capacity})"
+        return f"Sealer(capacity={self.capacity}, characters={self.characters})"
 
-    def seal(self, content: str, unit: str | None = DEFAULT_UNIT, *, remember: bool = False) -> Seal:
+    def seal(
+        self, content: str, unit: str | None = DEFAULT_UNIT, *, tag: Tag = "", remember: bool = False
+    ) -> Seal:
         """Seal a text. Whatever looks like a mark in it is removed.
 
         Args:
             content: The text.
             unit: Its privacy unit; None says that it is public.
-            remember: Whether pieces cut out of it shall be recognised: for documents.
+            tag: What else is known of it.
+            remember: Whether pieces cut out of it shall keep their unit: for documents.
         """
-        content, nonce = clean(content), secrets.token_urlsafe(8)
-        name = quote(unit or "", safe="")
-        opening = f"[[dpf:{nonce}:{name}:{self._code('pair', nonce, name, content)}]]"
-        handle = f"[[dpfv:{nonce}:{name}:{self._code('handle', nonce, name, '')}]]"
-        seal = Seal(content, unit, nonce, opening, handle)
+        unit = None if unit is None else unit_id(unit)
+        content, nonce, name = clean(content), secrets.token_urlsafe(8), marks.name_of(unit, tag)
+        opening = (
+            f"[[dpf:{nonce}:{name}:{self._proof(nonce, name)}{self._code('pair', nonce, name, content)}]]"
+        )
+        handle = f"[[dpfv:{nonce}:{name}:{self._code('handle', nonce, name)}]]" if remember else ""
+        seal = Seal(content, unit, nonce, opening, handle, tag)
         if remember:
-            with self._lock:
-                self._documents[nonce] = seal
-                while len(self._documents) > self.capacity:
-                    self._documents.popitem(last=False)
+            self._remember(seal)
         return seal
+
+    def knows(self, seal: Seal) -> bool:
+        """Return whether this process can still read the seal's handle, and the pieces of its text."""
+        return self._documents.get(seal.nonce) is seal
 
     def forget(self) -> None:
         """Forget all sealed documents."""
         with self._lock:
             self._documents.clear()
+            self._by_short.clear()
+            self._size = 0
 
-    def read(self, text: str, *, is_private: bool, unit: str = DEFAULT_UNIT) -> list[Segment]:
-        """Take a string apart.
+    def read(self, text: str, *, is_private: bool, unit: str | None = None) -> list[Segment]:
+        """Take a string apart, as the engine wants it; see :meth:`read_pieces`."""
+        return [piece.segment for piece in self.read_pieces(text, said=is_private, unit=unit)]
+
+    def read_pieces(self, text: str, *, said: bool | None, unit: str | None = None) -> list[Piece]:
+        """Take a string apart. How many pieces there are depends on its marks alone.
 
         Args:
             text: A string that may hold sealed texts.
-            is_private: Whether the text outside of them is private. If a mark is damaged, it is so anyway.
-            unit: The unit of private text that is nobody else's.
+            said: Whether the text outside of them was said to be private. If a mark is damaged, it is so
+                anyway.
+            unit: The unit of private text that no mark claims; the unnamed one by default.
 
         Returns:
-            Segments free of marks.
+            Pieces free of marks, none of them empty.
 
         Raises:
-            ViewError: If a handle stands for a text that is no longer remembered.
+            ViewError: If marks stand for a text that this process does not have.
         """
-        parts = self._parts(text)
-        is_private = is_private or any(isinstance(part, _Damaged) for part in parts)
-        has_seal = any(isinstance(part, Seal) or (isinstance(part, _Damaged) and part.seal) for part in parts)
-        segments: list[Segment] = []
-        for index, part in enumerate(parts):
+        parts = list(self._parts(text))
+        is_cut = any(isinstance(part, _Mark) for part in parts)
+        has_mark = is_cut or any(isinstance(part, Seal) for part in parts)
+        rest = Piece("", unit_id(unit) if unit else DEFAULT_UNIT, "cut" if is_cut and not unit else "")
+        pieces: list[Piece] = []
+        for part in self._stretches(parts):
             if isinstance(part, Seal):
-                segments += [part.segment()] if part.content else []
-            elif isinstance(part, str) and not is_private:
-                segments.append(Segment(clean(part)))
-            elif isinstance(part, str) and part.strip():
-                beside = parts[max(index - 1, 0) : index + 2]
-                near = [p.seal for p in beside if isinstance(p, _Damaged) and p.seal]
-                segments += self._attribute(part, near, unit)
-            elif isinstance(part, str) and has_seal and part:  # what LlamaIndex joins documents with
-                segments.append(Segment("\n\n" if "\n" in part else " "))
-        return [segment for segment in segments if segment.text]
+                pieces.append(part.piece)
+            elif not (said or is_cut):
+                pieces.append(Piece(clean(part.text), None, "open" if said is None else ""))
+            elif part.text.strip():
+                pieces.append(self._attributed(part, rest))
+            elif part.text and has_mark:  # what LlamaIndex joins documents with
+                pieces.append(Piece("\n\n" if "\n" in part.text else " ", None))
+        pieces = [piece for piece in pieces if piece.text]
+        if not pieces and text.strip() and not any(isinstance(part, Seal) for part in parts):
+            raise ViewError(
+                "The text holds nothing but marks without their document. If a splitter has cut them, pack "
+                "with Settings.prompt_helper = DPFusionPromptHelper.from_llm(llm); if another process has "
+                "sealed the document, retrieve it again in this one."
+            )
+        return pieces
 
     def pieces(self, text: str) -> Iterator[Seal | str]:
         """Yield the whole sealed texts of a string and what stands between them, for packing."""
@@ -172,129 +161,145 @@ class Sealer:
             elif isinstance(part, str) and part.strip():
                 yield part.strip()
 
-    def _parts(self, text: str) -> list[Seal | _Damaged | str]:
+    def _parts(self, text: str) -> Iterator[Seal | _Mark | str]:
         """Cut a string at its marks."""
-        parts: list[Seal | _Damaged | str] = []
         position = 0
-        for mark in _LIKE.finditer(text) if "[[" in text else ():
-            if mark.start() < position:  # the closing mark of a whole pair
+        changed: set[str] = set()
+        for mark in marks.LIKE.finditer(text) if "[[" in text else ():
+            if mark.start() < position:  # a mark of a whole pair
                 continue
-            parts.append(text[position : mark.start()])
-            seal, position = self._whole(text, mark)
-            parts.append(seal or _Damaged(self._remembered(mark[0])))
-        parts.append(text[position:])
-        return parts
+            yield text[position : mark.start()]
+            position = mark.end()
+            if found := marks.OPEN.fullmatch(mark[0]):
+                end = self._end(text, found, mark.end(), changed)
+                if end is not None:
+                    content = text[mark.end() : end].replace(marks.inner(found["nonce"]), "")
+                    unit, tag = marks.read_name(found["name"])
+                    yield Seal(content, unit, found["nonce"], mark[0], "", tag)
+                    position = end + len(marks.closing(found["nonce"]))
+                    continue
+            yield self._handled(mark) or self._mark(mark[0])
+        yield text[position:]
 
-    def _whole(self, text: str, mark: re.Match[str]) -> tuple[Seal | None, int]:
-        """Return what is sealed from this mark on, if the code fits, and where it ends."""
-        if found := _OPEN.fullmatch(mark[0]):
-            closing = f"[[/dpf:{found['nonce']}]]"
-            end = text.find(closing, mark.end())
-            content = text[mark.end() : end]
-            if end >= 0 and self._fits(found, "pair", content):
-                seal = Seal(content, unquote(found["unit"]) or None, found["nonce"], mark[0], "")
-                return seal, end + len(closing)
-        elif (found := _HANDLE.fullmatch(mark[0])) and self._fits(found, "handle", ""):
-            remembered = self._documents.get(found["nonce"])
-            if remembered is None:
-                raise ViewError(
-                    "A document in the prompt is no longer in the vault: this process has sealed more than "
-                    f"{self.capacity} since, or another one has sealed it. Retrieve it again."
-                )
-            return remembered, mark.end()
-        return None, mark.end()
+    def _end(self, text: str, found: Match[str], start: int, changed: set[str]) -> int | None:
+        """Return where the text that is sealed from this mark on ends, if its code fits.
 
-    def _fits(self, found: re.Match[str], kind: str, content: str) -> bool:
-        return hmac.compare_digest(self._code(kind, found["nonce"], found["unit"], content), found["code"])
-
-    def _remembered(self, mark: str) -> Seal | None:
-        """Return the sealed document that a mark belongs to."""
-        nonce = mark.strip("[]/").partition(":")[2].partition(":")[0]
-        seal = self._documents.get(nonce)
-        return seal if seal and mark in (seal.opening, seal.closing) else None
-
-    def _latest(self) -> list[Seal]:
-        with self._lock:
-            return list(self._documents.values())
-
-    def _attribute(self, text: str, near: Sequence[Seal], unit: str) -> list[Segment]:
-        """Say whose a stretch of private text is."""
-        text = clean(self._without_rests(text))
-        if owner := self._owner(text, near):
-            return [owner.segment(text)]
-        lines = text.splitlines(keepends=True)
-        owners = [self._owner(line, near) for line in lines]
-        # Short lines are recognised by what stands beside them.
-        for order in (range(len(lines) - 1, -1, -1), range(len(lines))):
-            neighbour: Seal | None = None
-            for i in order:
-                if owners[i] is None and neighbour and _words(lines[i]) in neighbour.words:
-                    owners[i] = neighbour
-                neighbour = owners[i] or neighbour
-        # A citation engine writes labels of its own between documents that it has cut.
-        strange = [line for line, owner in zip(lines, owners, strict=True) if owner is None and line.strip()]
-        is_labels = any(owners) and all(_LABEL.fullmatch(line.strip()) for line in strange)
-        return _joined(
-            owner.segment(line)
-            if owner
-            else Segment(line, is_private=not is_labels, unit=None if is_labels else unit)
-            for line, owner in zip(lines, owners, strict=True)
-        )
-
-    def _owner(self, text: str, near: Sequence[Seal]) -> Seal | None:
-        """Find the sealed document that a text was cut from; None if its unit is not clear."""
-        words = _words(text)
-        if not words:
+        Cheap for marks that are not ours, and each of ours is gone through once: a hostile text costs no
+        more than a long one.
+        """
+        nonce, name, code = found["nonce"], found["name"], found["code"]
+        if nonce in changed or not hmac.compare_digest(self._proof(nonce, name), code[:_PROOF]):
             return None
-        for seal in near:
-            if words in seal.words:
-                return seal
-        is_long = len(words) >= _MIN_CHARACTERS and words.count(" ") + 1 >= _MIN_WORDS
-        found = {
-            seal.unit: seal
-            for seal in self._latest()
-            if words == seal.words or (is_long and words in seal.words)
-        }
-        return found.popitem()[1] if len(found) == 1 else None
+        end = text.find(marks.closing(nonce), start)
+        content = text[start : max(end, start)].replace(marks.inner(nonce), "")
+        if end >= 0 and hmac.compare_digest(self._code("pair", nonce, name, content), code[_PROOF:]):
+            return end
+        changed.add(nonce)
+        return None
 
-    def _without_rests(self, text: str) -> str:
-        """Drop the parts of marks that a splitter of characters has left at the ends."""
-        text = _FRONT.sub("", text)
-        start = text.lstrip()
-        rest = start[: start.find("]]") + 2] if "]]" in start else "]" if start.startswith("]") else start
-        marks = (m for seal in self._latest() for m in (seal.opening, seal.closing))
-        # A middle piece must hold a separator: a word alone, such as a unit's name, may be anybody's text.
-        is_middle = rest == start and ":" in rest
-        if rest and any(mark.endswith(rest) or (is_middle and rest in mark) for mark in marks):
-            return start[len(rest) :]
-        return text
+    def _handled(self, mark: Match[str]) -> Seal | None:
+        """Return the text that a handle of ours stands for."""
+        found = marks.HANDLE.fullmatch(mark[0])
+        if not found or not hmac.compare_digest(
+            self._code("handle", found["nonce"], found["name"]), found["code"]
+        ):
+            return None
+        remembered = self._documents.get(found["nonce"])
+        if remembered is None:
+            raise ViewError(
+                f"A document in the prompt is no longer in the vault: this process has sealed more than "
+                f"{self.capacity} documents or {self.characters} characters since. Retrieve it again."
+            )
+        return remembered
+
+    def _mark(self, mark: str) -> _Mark:
+        """Say what a mark outside of a whole pair tells."""
+        kinds: tuple[tuple[Literal["open", "close", "inner"], Match[str] | None], ...] = (
+            ("open", marks.OPEN.fullmatch(mark)),
+            ("close", marks.CLOSE.fullmatch(mark)),
+            ("inner", marks.INNER.fullmatch(mark)),
+        )
+        for kind, found in kinds:
+            known = self._by_short if kind == "inner" else self._documents
+            seal = known.get(found["nonce"]) if found else None
+            if seal and (kind != "open" or mark == seal.opening):
+                return _Mark(kind, seal)
+        return _Mark("dead")
+
+    def _stretches(self, parts: list[Seal | _Mark | str]) -> Iterator[Seal | _Stretch]:
+        """Join what marks inside of a document have parted, and note what the marks around it prove."""
+        stretch = _Stretch("")
+        for part in parts:
+            if isinstance(part, str):
+                stretch.text += part
+            elif isinstance(part, _Mark) and part.kind == "inner" and part.seal:
+                stretch.proven.append(part.seal)
+            else:
+                if isinstance(part, _Mark) and part.kind == "close" and part.seal:
+                    stretch.proven.append(part.seal)
+                yield stretch
+                if isinstance(part, Seal):
+                    yield part
+                is_open = isinstance(part, _Mark) and part.kind == "open"
+                stretch = _Stretch(
+                    "", [part.seal] if isinstance(part, _Mark) and is_open and part.seal else []
+                )
+        yield stretch
+
+    def _attributed(self, stretch: _Stretch, rest: Piece) -> Piece:
+        """Say whose a stretch of private text is."""
+        text, claims = self._without_rests(stretch.text)
+        text, claims = clean(text), [*stretch.proven, *claims]
+        if not text.strip():
+            return Piece("", None)
+        if len({seal.nonce for seal in claims}) == 1 and single_spaced(text) in claims[0].words:
+            # A piece of a public document is private like any other text of its message.
+            return Piece(text, claims[0].unit or rest.unit, claims[0].tag if claims[0].unit else "")
+        return replace(rest, text=text)
+
+    def _without_rests(self, text: str) -> tuple[str, list[Seal]]:
+        """Drop the parts of marks that a splitter of characters has left at the ends.
+
+        Returns:
+            The text, and the document that such a part belongs to if it is long enough to tell.
+        """
+        text = marks.FRONT.sub("", text)
+        if found := marks.REST.match(text):
+            is_end, rest = True, found[1]
+        else:
+            is_end, rest = False, marks.middle_of_a_mark(text)
+        if not rest:
+            return text, []
+        with self._lock:
+            documents = list(self._documents.values())
+        for seal in documents:
+            for mark in (seal.opening, marks.inner(seal.nonce), seal.closing):
+                if mark.endswith(rest) if is_end else rest in mark:
+                    is_telling = is_end and len(rest) >= _PROOF and mark != seal.closing
+                    return text.lstrip()[len(rest) :], [seal] if is_telling else []
+        return text, []
+
+    def _remember(self, seal: Seal) -> None:
+        with self._lock:
+            self._documents[seal.nonce] = seal
+            self._by_short[seal.nonce[: marks.SHORT]] = seal
+            self._size += len(seal.content)
+            while len(self._documents) > max(self.capacity, 1) or (
+                self._size > self.characters and len(self._documents) > 1
+            ):
+                _, oldest = self._documents.popitem(last=False)
+                self._size -= len(oldest.content)
+                if self._by_short.get(oldest.nonce[: marks.SHORT]) is oldest:
+                    del self._by_short[oldest.nonce[: marks.SHORT]]
+
+    def _proof(self, nonce: str, name: str) -> str:
+        return self._code("proof", nonce, name)[:_PROOF]
 
     def _code(self, *parts: str) -> str:
-        message = b"".join(hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest() for part in parts)
+        # Only the last part can hold a NUL, so no two lists of parts make one message.
+        message = "\0".join(parts).encode("utf-8", "surrogatepass")
         return urlsafe_b64encode(hmac.digest(self._key, message, "sha256")[:12]).decode()
 
 
-def clean(text: str) -> str:
-    """Remove whatever looks like a mark or like a flag that a formatter has written."""
-    if "'is_private'" in text or "'dp_fusion'" in text:
-        text = _FLAGS.sub("", text)
-    while "[[" in text and _LIKE.search(text):  # removing one may make another
-        text = _LIKE.sub("", text)
-    return text
-
-
-def _joined(segments: Iterable[Segment]) -> list[Segment]:
-    """Join neighbours of the same kind."""
-    joined: list[Segment] = []
-    for segment in segments:
-        before = joined.pop().text if joined and joined[-1].unit == segment.unit else ""
-        joined.append(Segment(before + segment.text, segment.is_private, segment.unit))
-    return joined
-
-
-def _words(text: str) -> str:
-    return " ".join(text.split())
-
-
 sealer = Sealer()
-"""The sealer of this process. Its key is random and never leaves it."""
+"""The sealer of this process: a splitter's chunks share nothing else. Its key is random and never leaves it."""

@@ -91,7 +91,7 @@ def asking_for_json(messages: Sequence[ChatMessage], output_cls: type[BaseModel]
     last = messages[-1] if messages else ChatMessage(role=MessageRole.USER)
     if last.role != MessageRole.USER:
         return [*messages, ChatMessage(request)]
-    ask = sealer.seal("\n" + request, None).text
+    ask = sealer.seal("\n" + request, None, tag="template").text
     flags = {**last.additional_kwargs}
     return [*messages[:-1], ChatMessage((last.content or "") + ask, role=last.role, additional_kwargs=flags)]
 

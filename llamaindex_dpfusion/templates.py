@@ -2,7 +2,7 @@
 
 A template never sees an argument, only a token that stands for it. What a template, a filter or an
 output parser does to the text can therefore reveal nothing: a token that comes out whole is replaced
-by the sealed argument, anything else is no token.
+by the sealed argument, anything else is an error.
 """
 
 import re
@@ -12,12 +12,19 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.llms import LLM
-from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, SelectorPromptTemplate
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from dpfusion_core.messages import DEFAULT_UNIT, Segment
-from llamaindex_dpfusion.messages import repeats_a_tool, text_of, unit_of
+from dpfusion_core.adapters import Marks
+from dpfusion_core.errors import RefusedError
+from llamaindex_dpfusion.components import asks_about_a_response, parts_of
+from llamaindex_dpfusion.messages import sealed_text, text_of
 from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.seals import Piece
+from llamaindex_dpfusion.standins import Items, Names, NodeStandIn, PublicStandIn, StandIn
+
+_DAMAGED = re.compile(r"\[\[dpfa", re.IGNORECASE)
+_TELLING = 6  # so many characters of a nonce stand in no other text by chance
 
 PUBLIC_ARGUMENTS = (
     "query_str",
@@ -30,38 +37,6 @@ PUBLIC_ARGUMENTS = (
     "max_knowledge_triplets",
 )
 """Names of template arguments that hold no document: the question, tool descriptions, and counts."""
-
-
-class _Items(list[Any]):
-    """A list that a template without loops writes as paragraphs, not as Python would."""
-
-    def __str__(self) -> str:
-        return "\n\n".join(map(str, self))
-
-
-class _Names(dict[str, Any]):
-    """A mapping in which a template may look names up, but cannot write them, nor learn which there are.
-
-    Args:
-        values: What the template sees in place of each value.
-        shown: What it sees in place of each name where it goes through them or writes the whole.
-        nothing: What it sees where it looks up another name.
-    """
-
-    def __init__(self, values: dict[Any, Any], shown: dict[Any, str], nothing: str) -> None:
-        super().__init__({shown[name]: value for name, value in values.items()})
-        self._values = values
-        self._nothing = nothing
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __getitem__(self, name: Any) -> Any:
-        return self.get(name)
-
-    def get(self, name: Any, default: Any = None) -> Any:
-        """Return the value of a name, as ``[]`` does."""
-        return self._values.get(name, super().get(name, self._nothing))
 
 
 class FilledTemplate:
@@ -83,6 +58,8 @@ class FilledTemplate:
         self._nonce = secrets.token_hex(8)
         self._texts: list[tuple[str, bool]] = []
         values = {**prompt.kwargs, **arguments}
+        if asks_about_a_response(prompt.get_template(llm=llm)):
+            public = set(public) - {"query_str"}
         # What a function computes may come from any argument, so it is private whatever its name.
         functions = prompt.function_mappings or {}
         computed = {name: function(**values) for name, function in functions.items()}
@@ -114,65 +91,95 @@ class FilledTemplate:
             text = self._llm.output_parser.format(text)
         return self._seal(extend(text))
 
-    def _seal(self, text: str, unit: str | None = None) -> str:
-        """Return filled in text with every piece of it sealed, the template's own for a unit or as public."""
-        return "".join(sealer.seal(s.text, s.unit).text for s in self._segments(text, unit))
+    def _seal(self, text: str, *, said: bool | None = None, unit: str | None = None) -> str:
+        """Return filled in text with every piece of it sealed.
+
+        Args:
+            text: The text.
+            said: Whether the template's own text was said to be private; if nothing was, it is public.
+            unit: The unit of private text that names none.
+
+        Raises:
+            RefusedError: If the template or an output parser has changed what stands for an argument.
+        """
+        pieces: list[Piece] = []
+        for i, part in enumerate(re.split(rf"\[\[dpfa:{self._nonce}:(\d+)\]\]", text)):
+            if i % 2 == 1:
+                value, is_private = self._texts[int(part)]
+                pieces += sealer.read_pieces(value, said=said or is_private or None, unit=unit)
+                continue
+            if _DAMAGED.search(part) or any(
+                self._nonce[j : j + _TELLING] in part.lower() for j in range(16 - _TELLING + 1)
+            ):
+                raise RefusedError(
+                    "A prompt template, a filter or an output parser has changed an argument, so it would be "
+                    "missing from the prompt. Change it before you give it to the template."
+                )
+            pieces += sealer.read_pieces(part, said=said, unit=unit)
+        return sealed_text(pieces)
 
     def _seal_message(self, message: ChatMessage) -> ChatMessage:
         """Return a filled in message with every piece of its text sealed.
 
-        A flag on the template's own message stays in force, and what a tool has said is private in a
-        template too: chat engines make templates of their history.
+        Chat engines make templates of their history. So a flag on the template's own message stays in force,
+        what a component of LlamaIndex has written is private in a template too, and a message of the user or
+        the assistant that nothing was filled into stays as it is: a message that nobody has said anything of.
         """
-        flags = message.additional_kwargs
-        is_private = flags.get("is_private", repeats_a_tool(message)) is not False
-        unit = unit_of(message) if is_private else None
+        marks = Marks.read(message.additional_kwargs)
+        is_turn = isinstance(self._prompt, ChatPromptTemplate) and message.role.value in ("user", "assistant")
+        if is_turn and marks.said is None and "[[dpf" not in (message.content or "").lower():
+            return message
         blocks = [
-            TextBlock(text=self._seal(block.text, unit)) if isinstance(block, TextBlock) else block
+            TextBlock(text=self._sealed_parts(message, block.text, marks))
+            if isinstance(block, TextBlock)
+            else block
             for block in message.blocks
         ]
         return message.model_copy(update={"blocks": blocks})
 
-    def _segments(self, text: str, unit: str | None) -> list[Segment]:
-        segments: list[Segment] = []
-        for i, part in enumerate(re.split(rf"\[\[dpfa:{self._nonce}:(\d+)\]\]", text)):
-            piece, is_private = (part, False) if i % 2 == 0 else self._texts[int(part)]
-            segments += sealer.read(
-                piece, is_private=is_private or unit is not None, unit=unit or DEFAULT_UNIT
-            )
-        return segments
+    def _sealed_parts(self, message: ChatMessage, text: str, marks: Marks) -> str:
+        if marks.said is not None:
+            return self._seal(text, said=marks.said, unit=marks.unit)
+        return "".join(
+            self._seal(part, said=is_private or None, unit=marks.unit)
+            for part, is_private in parts_of(message, text)
+        )
 
     def _stand_in(self, value: Any, *, is_public: bool) -> Any:
         """Return what the template sees in place of a value."""
         if isinstance(value, str):
             self._texts.append((value, not is_public))
-            return f"[[dpfa:{self._nonce}:{len(self._texts) - 1}]]"
+            token = f"[[dpfa:{self._nonce}:{len(self._texts) - 1}]]"
+            return PublicStandIn(token, value, self._public_again) if is_public else StandIn(token)
         if isinstance(value, list | tuple):
-            return _Items(self._stand_in(item, is_public=is_public) for item in value)
+            return Items(self._stand_in(item, is_public=is_public) for item in value)
         if isinstance(value, dict):
             values = {name: self._stand_in(item, is_public=is_public) for name, item in value.items()}
             if is_public:
                 return values
             names = {name: self._stand_in(str(name), is_public=False) for name in value}
-            return _Names(values, names, self._stand_in("", is_public=False))
+            return Names(values, names, self._stand_in("None", is_public=False))
         if isinstance(value, ChatMessage):
             text_of(value)  # templates would fetch images
             blocks = [
-                TextBlock(text=self._stand_in(block.text, is_public=is_public))
+                TextBlock(text=self._stand_in(block.text, is_public=is_public).plain)
                 if isinstance(block, TextBlock)
                 else block
                 for block in value.blocks
             ]
             return ChatMessage(role=value.role, blocks=blocks)
         if isinstance(value, NodeWithScore | BaseNode):
-            return self._stand_in(value.get_content(MetadataMode.LLM), is_public=is_public)
+            return NodeStandIn(self._stand_in(value.get_content(MetadataMode.LLM), is_public=is_public).plain)
         if is_public or value is None:
             return value
         return self._stand_in(str(value), is_public=False)
+
+    def _public_again(self, value: Any) -> Any:
+        return self._stand_in(value, is_public=True)
 
 
 def system_messages(llm: LLM) -> list[ChatMessage]:
     """Return the LLM's system prompt as a message, sealed as public, if it has one."""
     if not llm.system_prompt:
         return []
-    return [ChatMessage(sealer.seal(llm.system_prompt, None).text, role=MessageRole.SYSTEM)]
+    return [ChatMessage(sealer.seal(llm.system_prompt, None, tag="template").text, role=MessageRole.SYSTEM)]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from llama_index.core import Settings
 
+from dpfusion_core.adapters import seen, warn_unstable
+from llamaindex_dpfusion.claims import claimed
 from llamaindex_dpfusion.sealing import sealer
 from tests.llamaindex.recording import HashEmbedding
 
@@ -28,3 +30,6 @@ def settings_of_llama_index() -> Iterator[None]:
     yield
     Settings._llm = Settings._prompt_helper = Settings._embed_model = Settings._callback_manager = None
     sealer.forget()
+    seen.forget()
+    claimed.forget()
+    warn_unstable.cache_clear()

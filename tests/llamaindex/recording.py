@@ -77,7 +77,8 @@ class RecordingBackend:
 
     def open(self, prompts: Sequence[Sequence[int]]) -> "RecordingSession":
         texts = [self.tokenizer.decode(list(prompt)) for prompt in prompts]
-        units = getattr(self.ledger.pending, "units", ()) if len(texts) > 1 else ()
+        rows = tuple(f"row {i}" for i in range(1, len(texts)))  # without a ledger units have no names here
+        units = getattr(self.ledger.pending, "units", rows) if len(texts) > 1 else ()
         self.calls.append(Call(texts[0], dict(zip(units, texts[1:], strict=True))))
         self.open_sessions += 1
         return RecordingSession(self, len(texts), self.answer(texts[0]))
@@ -111,11 +112,15 @@ class RecordingSession:
 
 
 def recording_llm(
-    answer: str | Callable[[str], str] = "It is so.", context_length: int | None = None, **options: Any
+    answer: str | Callable[[str], str] = "It is so.",
+    context_length: int | None = None,
+    *,
+    has_ledger: bool = True,
+    **options: Any,
 ) -> tuple[DPFusionLLM, RecordingBackend]:
     """Return an LLM and the backend that remembers what it is asked."""
     backend = RecordingBackend(answer if callable(answer) else lambda prompt: answer, context_length)
-    engine = FusionEngine(backend, ledger=backend.ledger)  # type: ignore[arg-type]
+    engine = FusionEngine(backend, ledger=backend.ledger if has_ledger else None)  # type: ignore[arg-type]
     return DPFusionLLM(engine=engine, **{"alpha": 2.0, "beta": 0.01, "max_tokens": 40, **options}), backend
 
 

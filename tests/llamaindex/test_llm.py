@@ -141,10 +141,8 @@ def test_options_of_a_call_come_first() -> None:
     ],
 )
 def test_options_that_cannot_be_private_are_refused(options: dict[str, Any], message: str) -> None:
-    llm, backend = recording_llm(**options)
     with pytest.raises(PrivacyParameterError, match=message):
-        llm.chat(CHAT)
-    assert not backend.calls
+        recording_llm(**options)[0].chat(CHAT)
 
 
 def test_unknown_options_are_refused_without_their_value() -> None:
@@ -156,21 +154,25 @@ def test_unknown_options_are_refused_without_their_value() -> None:
 
 
 def test_a_public_chat_needs_no_budget() -> None:
-    llm, _ = recording_llm(alpha=None, beta=None, temperature=0.0)
-    raw = llm.chat([ChatMessage("Hello.")]).raw
+    backend = RecordingBackend(lambda prompt: "Yes.", None)
+    raw = DPFusionLLM(engine=FusionEngine(backend), temperature=0.0).chat([ChatMessage("Hello.")]).raw
     assert raw["dp_fusion"]["accounting"] == "none"
 
 
-def test_a_private_system_message_without_a_budget_says_how_to_make_it_public() -> None:
-    llm, backend = recording_llm(alpha=None, beta=None)
+def test_a_budget_and_nothing_private_is_refused_with_the_mends() -> None:
+    llm, backend = recording_llm()
     chat = [ChatMessage("Be brief.", role="system"), ChatMessage("Hello.")]
-    with pytest.raises(PrivacyParameterError, match="public_roles"):
+    with pytest.raises(RefusedError, match="unmarked='public'") as caught:
         llm.chat(chat)
+    assert "DPFusionNodePostprocessor" in str(caught.value)
+    assert "additional_kwargs" in str(caught.value)
     assert not backend.calls
-    open_llm = llm.model_copy(update={"public_roles": ("system", "user", "assistant")})
-    assert open_llm.chat(chat).raw["dp_fusion"]["accounting"] == "none"
-    chat[0].additional_kwargs["is_private"] = False
-    assert llm.chat(chat).raw["dp_fusion"]["accounting"] == "none"
+    assert not backend.ledger.charges
+    open_llm = llm.model_copy(update={"unmarked": "public"})
+    assert open_llm.chat(chat).message.content == "It is so."
+    for message in chat:
+        message.additional_kwargs["is_private"] = False
+    assert llm.chat(chat).message.content == "It is so."
 
 
 def test_metadata_says_what_the_model_can_do() -> None:
@@ -273,7 +275,8 @@ class WaitingBackend(RecordingBackend):
 async def test_the_event_loop_is_not_blocked(method: str) -> None:
     """The model waits for what only the event loop can do."""
     backend = WaitingBackend()
-    llm = DPFusionLLM(engine=FusionEngine(backend, ledger=backend.ledger), alpha=2.0, beta=0.01)  # type: ignore[arg-type]
+    engine = FusionEngine(backend, ledger=backend.ledger)  # type: ignore[arg-type]
+    llm = DPFusionLLM(engine=engine, alpha=2.0, beta=0.01, unmarked="public")
     argument: Any = {"achat": CHAT, "acomplete": SECRET, "apredict": PromptTemplate("Hello.")}[method]
     task = asyncio.create_task(getattr(llm, method)(argument))
     while not backend.begun.is_set():
@@ -431,7 +434,7 @@ CALLING = 'I look. <tool_call>{"name": "find", "arguments": {"q": "x"}}</tool_ca
 
 @pytest.mark.parametrize("method", ["chat", "achat", "stream_chat", "astream_chat"])
 def test_calls_of_tools_are_found(method: str) -> None:
-    llm, backend = recording_llm(CALLING, max_tokens=100)
+    llm, backend = recording_llm(CALLING, max_tokens=100, unmarked="public")
     response = _call(llm, f"{method}_with_tools", [TOOL], user_msg="Find x.")
     assert response.message.content == "I look."
     assert "Find a record." in backend.calls[0].public
@@ -441,7 +444,7 @@ def test_calls_of_tools_are_found(method: str) -> None:
 
 
 def test_a_streamed_call_of_a_tool_is_not_shown_as_text() -> None:
-    llm, _ = recording_llm(CALLING, max_tokens=100)
+    llm, _ = recording_llm(CALLING, max_tokens=100, unmarked="public")
     responses = list(llm.stream_chat_with_tools([TOOL], user_msg="Find x."))
     assert "".join(r.delta or "" for r in responses).strip() == "I look."
     assert all("<" not in (r.message.content or "") for r in responses)
@@ -449,13 +452,13 @@ def test_a_streamed_call_of_a_tool_is_not_shown_as_text() -> None:
 
 
 def test_text_that_only_looks_like_a_call_is_shown() -> None:
-    llm, _ = recording_llm("a < b [c] {d}")
+    llm, _ = recording_llm("a < b [c] {d}", unmarked="public")
     responses = list(llm.stream_chat_with_tools([TOOL], user_msg="Find x."))
     assert "".join(r.delta or "" for r in responses) == "a < b [c] {d}"
 
 
 def test_no_call_is_an_error_if_one_is_wanted() -> None:
-    llm, _ = recording_llm("No.")
+    llm, _ = recording_llm("No.", unmarked="public")
     response = llm.chat_with_tools([TOOL], user_msg="Find x.")
     assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
     with pytest.raises(BackendError, match="tool_required"):
@@ -464,19 +467,19 @@ def test_no_call_is_an_error_if_one_is_wanted() -> None:
 
 @pytest.mark.parametrize("choice", [{"tool_required": True}, {"tool_choice": "find"}])
 def test_a_required_call_is_well_formed_whatever_the_model_wants(choice: dict[str, Any]) -> None:
-    llm, _ = recording_llm("No, I will not call anything at all.", max_tokens=200, seed=0)
+    llm, _ = recording_llm("No, I will not call anything at all.", max_tokens=200, seed=0, unmarked="public")
     call = llm.get_tool_calls_from_response(llm.chat_with_tools([TOOL], user_msg="Find x.", **choice))[0]
     assert call.tool_name == "find"
     assert call.tool_kwargs["q"] in ("x", "y")
 
 
 def test_predict_and_call_calls_the_tool() -> None:
-    llm, _ = recording_llm(CALLING, max_tokens=100)
+    llm, _ = recording_llm(CALLING, max_tokens=100, unmarked="public")
     assert llm.predict_and_call([TOOL], user_msg="Find x.").response == "Found x."
 
 
 def test_a_history_without_a_message_of_the_user_is_private_and_keeps_its_calls() -> None:
-    llm, backend = recording_llm(CALLING, max_tokens=100)
+    llm, backend = recording_llm(CALLING, max_tokens=100, unmarked="public")
     call = ToolCallBlock(tool_call_id="7", tool_name="find", tool_kwargs={"q": "y"})
     history = [
         ChatMessage(SECRET),
@@ -513,9 +516,9 @@ def test_concurrent_calls_do_not_mix() -> None:
 
 
 def test_a_history_of_200_turns_works_or_says_what_to_do() -> None:
-    llm, _ = recording_llm()
+    llm, _ = recording_llm(unmarked="public")
     turns = [ChatMessage(f"Turn {i}.", role=("user", "assistant")[i % 2]) for i in range(201)]
     assert llm.chat(turns).message.content == "It is so."
-    small, _ = recording_llm(context_length=256)
+    small, _ = recording_llm(context_length=256, unmarked="public")
     with pytest.raises(ValueError, match="Shorten the messages"):
         small.chat(turns)

@@ -17,8 +17,8 @@ from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEng
 from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
 from llama_index.core.workflow import Context
 
-from dpfusion_core.errors import DPFusionError, ViewError
-from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionPromptHelper
+from dpfusion_core.errors import DPFusionError, RefusedError, ViewError
+from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionPromptHelper, DPFusionSynthesizer
 from tests.llamaindex.recording import (
     QUESTION,
     BM25Retriever,
@@ -130,14 +130,34 @@ def test_citation_engine(indices: dict[str, Any], window: str, style: str) -> No
         retriever=indices["vector"],
         citation_chunk_size=128,
         citation_chunk_overlap=10,
-        streaming="stream" in style,
-        node_postprocessors=[DPFusionNodePostprocessor()],
+        response_synthesizer=DPFusionSynthesizer(llm=llm, streaming="stream" in style),
     )
     assert "It is so." in run(engine, style)
     check(backend, DOCS, strangers=("private",) if window == "small" else ())
     assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in DOCS)
-    if window == "large":
-        assert "Source 1:" in backend.calls[0].public
+    assert any("Source 1:" in row for row in backend.calls[0].private.values())
+
+
+@pytest.mark.parametrize("has_ledger", [False, True])
+def test_a_citation_engine_that_cuts_off_the_marks_loses_no_privacy(
+    indices: dict[str, Any], has_ledger: bool
+) -> None:
+    llm, backend = recording_llm(has_ledger=has_ledger)
+    engine = CitationQueryEngine.from_args(
+        indices["vector"]._index,
+        llm=llm,
+        retriever=indices["vector"],
+        node_postprocessors=[DPFusionNodePostprocessor()],
+    )
+    if has_ledger:
+        with pytest.raises(RefusedError, match="response_synthesizer=DPFusionSynthesizer"):
+            engine.query(QUESTION)
+        assert not backend.calls
+    else:
+        engine.query(QUESTION)
+        [call] = backend.calls
+        assert len(call.private) == 1
+        assert not any(word in call.public for doc in DOCS for word in private_words(doc))
 
 
 def calling(tool: str) -> Any:
@@ -182,7 +202,8 @@ async def test_agent(indices: dict[str, Any], agent: Any, kind: str, streaming: 
         if kind != "retriever"
         else answer
     )
-    llm, backend = recording_llm(answering, max_tokens=200)
+    # The question, the system prompt and the tools are public; what tools say is private all the same.
+    llm, backend = recording_llm(answering, max_tokens=200, unmarked="public")
     worker = agent(tools=[tools(indices, llm, kind)], llm=llm, streaming=streaming)
     context = Context(worker)
     for _ in range(2):  # the second time, what the tool has said stands in the agent's memory

@@ -12,14 +12,15 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from dpfusion_core.errors import UnsupportedError
+from dpfusion_core.errors import RefusedError, UnsupportedError, ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment, ToolCall
 from llamaindex_dpfusion.messages import prompt_views, shown, to_core
+from llamaindex_dpfusion.rules import Rule
 from llamaindex_dpfusion.sealing import sealer
 
 
 def units(message: ChatMessage, **options: Any) -> set[str | None]:
-    return {segment.unit for segment in to_core([message], **options)[0].segments}
+    return {segment.unit for segment in to_core([message], Rule(**options))[0].segments}
 
 
 @pytest.mark.parametrize(
@@ -29,8 +30,8 @@ def units(message: ChatMessage, **options: Any) -> set[str | None]:
         ("assistant", None),
         ("model", None),
         ("chatbot", None),
-        ("system", DEFAULT_UNIT),
-        ("developer", DEFAULT_UNIT),
+        ("system", None),
+        ("developer", None),
         ("tool", DEFAULT_UNIT),
         ("function", DEFAULT_UNIT),
     ],
@@ -46,10 +47,10 @@ def test_every_role_of_llama_index_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("flag", "unit"),
-    [(True, DEFAULT_UNIT), (False, None), ("yes", DEFAULT_UNIT), (0, DEFAULT_UNIT), ("", DEFAULT_UNIT)],
+    [(True, DEFAULT_UNIT), (False, None), ("yes", DEFAULT_UNIT), (0, None), ("", None)],
 )
 @pytest.mark.parametrize("role", ["user", "system", "tool"])
-def test_only_false_is_public(role: str, flag: Any, unit: str | None) -> None:
+def test_a_flag_says_what_a_message_is(role: str, flag: Any, unit: str | None) -> None:
     assert units(ChatMessage("Hello.", role=role, additional_kwargs={"is_private": flag})) == {unit}
 
 
@@ -57,12 +58,27 @@ def test_a_flagged_message_may_name_its_unit() -> None:
     message = ChatMessage("Hello.", additional_kwargs={"is_private": True, "unit": "ann"})
     assert units(message) == {"ann"}
     message.additional_kwargs["unit"] = 17
-    assert units(message) == {DEFAULT_UNIT}
+    assert units(message) == {"17"}
+    message.additional_kwargs["unit"] = ["ann"]
+    with pytest.raises(ViewError, match="unit"):
+        units(message)
 
 
-def test_roles_can_be_made_public() -> None:
-    assert units(ChatMessage("Be brief.", role="system"), public_roles=("system",)) == {None}
-    assert units(ChatMessage("Hello.", role="user"), public_roles=("system",)) == {DEFAULT_UNIT}
+@pytest.mark.parametrize("role", ["user", "system", "assistant"])
+def test_the_rule_says_what_a_message_without_a_flag_is(role: str) -> None:
+    message = ChatMessage("Be brief.", role=role)
+    assert units(message, unmarked="public") == {None}
+    assert units(message, unmarked="private") == {DEFAULT_UNIT}
+    with pytest.raises(RefusedError, match="is_private=False"):
+        units(message, unmarked="strict")
+    with pytest.raises(RefusedError, match="nothing in this call is marked private"):
+        units(message, unmarked="error")
+
+
+def test_an_answer_of_ours_is_public_under_every_rule() -> None:
+    answer = ChatMessage("It is so.", role="assistant", additional_kwargs={"dp_fusion": {"epsilon": 8.0}})
+    for unmarked in ("public", "private", "strict", "error"):
+        assert units(answer, unmarked=unmarked) == {None}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +91,8 @@ def test_roles_can_be_made_public() -> None:
     ],
 )
 def test_what_a_tool_has_said_is_private_in_whosever_message(message: ChatMessage) -> None:
-    assert units(message, public_roles=("system", "user", "assistant", "tool")) == {DEFAULT_UNIT}
+    for unmarked in ("public", "private", "strict", "error"):
+        assert units(message, unmarked=unmarked) == {DEFAULT_UNIT}
 
 
 def test_sealed_text_keeps_its_unit_in_any_message() -> None:

@@ -1,7 +1,10 @@
+import copy
+import pickle
 from typing import Any
 
 import pytest
-from llama_index.core import Settings, SummaryIndex, VectorStoreIndex
+from llama_index.core import Settings, SimpleDirectoryReader, SummaryIndex, VectorStoreIndex
+from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import (
@@ -17,13 +20,29 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from dpfusion_core.errors import UnsupportedError
-from llamaindex_dpfusion import DPFusionNodePostprocessor
+from dpfusion_core.errors import PrivacyParameterError, RefusedError, UnsupportedError, ViewError
+from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionRetriever
 from llamaindex_dpfusion.sealing import sealer
-from tests.llamaindex.recording import QUESTION, HashEmbedding, check, documents, recording_llm
+from tests.llamaindex.recording import (
+    QUESTION,
+    HashEmbedding,
+    check,
+    documents,
+    private_words,
+    recording_llm,
+    seen_by_unit,
+)
 
 SOURCE = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="record-7", metadata={"author": "Dr. Roe"})}
 NODE = TextNode(text="Ann is ill.", id_="node-1", metadata={"author": "Dr. Roe"}, relationships=SOURCE)
+
+
+RANDOM_ID = "2f1de3f4-4a06-4b4e-8d3c-6a8f0f3d1c55"
+RANDOM = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=RANDOM_ID)}
+
+
+def pickle_of(node: Any) -> Any:
+    return pickle.loads(pickle.dumps(node))
 
 
 def seal(node: Any, **options: Any) -> Any:
@@ -107,7 +126,7 @@ def test_whose_unit_a_node_is(node: Any, options: Any, unit: str | None) -> None
 def test_two_nodes_with_one_id_and_different_text_are_one_unit() -> None:
     nodes = [NodeWithScore(node=TextNode(text=text, id_="same")) for text in ("Ann is ill.", "Ann is well.")]
     llm, backend = recording_llm()
-    sealed = DPFusionNodePostprocessor().postprocess_nodes(nodes)
+    sealed = DPFusionNodePostprocessor(unit="node").postprocess_nodes(nodes)
     RetrieverQueryEngine.from_args(None, llm=llm).synthesize(_bundle(), sealed)  # type: ignore[arg-type]
     [call] = backend.calls
     assert list(call.private) == ["same"]
@@ -191,3 +210,156 @@ def test_documents_given_as_blocks_keep_their_unit(mode: Any, window: int) -> No
     nodes = SummaryIndex.from_documents(docs).as_retriever().retrieve(QUESTION)
     synthesizer.synthesize(QUESTION, DPFusionNodePostprocessor().postprocess_nodes(nodes))
     check(backend, docs, strangers=("private",))
+
+
+# -- Sealing twice, and what becomes of a sealed node --
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_a_node_that_is_sealed_twice_keeps_its_text_and_its_first_unit(first: bool, second: bool) -> None:
+    once = seal(NODE, vault=first)
+    again = DPFusionNodePostprocessor(unit=lambda node: "other", public=lambda node: True, vault=second)
+    [sealed] = again.postprocess_nodes([once])
+    text = sealed.node.get_content(MetadataMode.LLM)
+    assert [(s.text, s.unit) for s in sealer.read(text, is_private=False)] == [
+        ("author: Dr. Roe\n\nAnn is ill.", "record-7")
+    ]
+    assert ("Ann" in repr(sealed)) is not (first or second)
+
+
+@pytest.mark.parametrize("vault", [False, True])
+def test_a_plain_node_around_sealed_text_is_sealed_once(vault: bool) -> None:
+    """Postprocessors that make new nodes of what an LLM would see."""
+    text = seal(NODE, vault=vault).node.get_content(MetadataMode.LLM)
+    again = seal(TextNode(text=text, id_="copy"), unit="node").node.get_content(MetadataMode.LLM)
+    assert [(s.text, s.unit) for s in sealer.read(again, is_private=False)] == [
+        ("author: Dr. Roe\n\nAnn is ill.", "record-7")
+    ]
+
+
+def test_a_handle_beside_other_text_is_not_lost_silently() -> None:
+    handle = seal(NODE, vault=True).node.get_content(MetadataMode.LLM)
+    with pytest.raises(ViewError, match="Seal nodes once and last"):
+        seal(TextNode(text=f"Source 1:\n{handle}\n", id_="copy"))
+
+
+def test_a_retriever_and_a_postprocessor_may_both_seal() -> None:
+    docs = documents()
+    llm, backend = recording_llm()
+    retriever = DPFusionRetriever(SummaryIndex.from_documents(docs).as_retriever())
+    engine = RetrieverQueryEngine.from_args(
+        retriever, llm=llm, node_postprocessors=[DPFusionNodePostprocessor()]
+    )
+    engine.query(QUESTION)
+    check(backend, docs)
+    assert all(private_words(doc) <= seen_by_unit(backend)[doc.node_id] for doc in docs)
+
+
+def test_what_is_changed_after_sealing_is_what_the_model_sees() -> None:
+    node = NODE.model_copy(update={"metadata": {"window": "Before. Ann is ill. After."}})
+    sealed = seal(node, unit=lambda node: "record-7")
+    [replaced] = MetadataReplacementPostProcessor("window").postprocess_nodes([sealed])
+    text = replaced.node.get_content(MetadataMode.LLM)
+    assert [(s.text, s.unit) for s in sealer.read(text, is_private=False)] == [
+        ("window: Before. Ann is ill. After.\n\nBefore. Ann is ill. After.", "record-7")
+    ]
+
+
+@pytest.mark.parametrize("vault", [False, True])
+@pytest.mark.parametrize("copy_of", [pickle_of, copy.deepcopy, copy.copy, lambda node: node.model_copy()])
+@pytest.mark.parametrize("is_other_process", [False, True])
+def test_a_copied_node_keeps_its_text_and_its_unit(vault: bool, copy_of: Any, is_other_process: bool) -> None:
+    node = copy_of(seal(NODE, vault=vault).node)
+    if is_other_process:
+        sealer.forget()
+    text = node.get_content(MetadataMode.LLM)
+    assert [(s.text, s.unit) for s in sealer.read(text, is_private=False)] == [
+        ("author: Dr. Roe\n\nAnn is ill.", "record-7")
+    ]
+    assert node.reveal() == "author: Dr. Roe\n\nAnn is ill."
+
+
+# -- Units that last --
+
+
+@pytest.mark.parametrize(
+    ("node", "options", "unit", "tag"),
+    [
+        (
+            TextNode(text="x", metadata={"file_path": "hr/CV-3.txt"}, relationships=RANDOM),
+            {},
+            "hr/cv-3.txt",
+            "",
+        ),
+        (TextNode(text="x", metadata={"source": "s", "file_path": "f"}), {}, "s", ""),
+        (TextNode(text="x", relationships=RANDOM), {}, RANDOM_ID, "unstable"),
+        (TextNode(text="x", relationships=RANDOM, metadata={"case": 17}), {"unit": "case"}, "17", ""),
+        (TextNode(text="x", id_="alone"), {}, "alone", "unstable"),
+        (TextNode(text="x", id_="alone"), {"unit": "node"}, "alone", ""),
+        (TextNode(text="x", id_=RANDOM_ID), {"unit": "node"}, RANDOM_ID, "unstable"),
+        (Document(text="x", doc_id="whole"), {}, "whole", ""),
+        (Document(text="x"), {"unit": lambda node: "all"}, "all", ""),
+    ],
+)
+def test_the_unit_of_a_node_is_its_stable_source(node: Any, options: Any, unit: str, tag: str) -> None:
+    text = seal(node, **options).node.get_content(MetadataMode.LLM)
+    [piece] = sealer.read_pieces(text, said=None)
+    assert (piece.unit, piece.tag) == (unit, tag)
+
+
+def index_of(path: Any, **options: Any) -> SummaryIndex:
+    return SummaryIndex.from_documents(SimpleDirectoryReader(str(path), **options).load_data())
+
+
+@pytest.mark.parametrize("has_paths", [True, False])
+def test_a_file_that_is_indexed_again_is_the_same_unit_or_an_error(tmp_path: Any, has_paths: bool) -> None:
+    (tmp_path / "record.txt").write_text("Ann lives in Oslo and works there. " * 40)
+    options: dict[str, Any] = {} if has_paths else {"file_metadata": lambda name: {"topic": "health"}}
+    llm, backend = recording_llm()
+    sealing = [DPFusionNodePostprocessor()]
+    for _ in range(3):
+        engine = index_of(tmp_path, **options).as_query_engine(llm=llm, node_postprocessors=sealing)
+        if has_paths:
+            engine.query(QUESTION)
+            continue
+        with pytest.raises(RefusedError, match="filename_as_id=True") as caught:
+            engine.query(QUESTION)
+        assert 'unit="file_path"' in str(caught.value)
+    assert len(set(backend.ledger.charges)) == has_paths
+    if not has_paths:
+        for _ in range(3):
+            index = index_of(tmp_path, filename_as_id=True, **options)
+            index.as_query_engine(llm=llm, node_postprocessors=sealing).query(QUESTION)
+        assert len(set(backend.ledger.charges)) == 1
+
+
+def test_without_a_ledger_an_id_that_may_change_is_a_warning_once(recwarn: Any) -> None:
+    llm, backend = recording_llm(has_ledger=False)
+    engine = SummaryIndex.from_documents([Document(text="Ann is ill.")]).as_query_engine(
+        llm=llm, node_postprocessors=[DPFusionNodePostprocessor()]
+    )
+    with pytest.warns(UserWarning, match="filename_as_id"):
+        engine.query(QUESTION)
+    engine.query(QUESTION)
+    assert len(backend.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vualt": True}, "Did you mean 'vault'"),
+        ({"publc": None}, "Did you mean 'public'"),
+        ({"unit": ""}, "metadata key"),
+        ({"unit": 17}, "metadata key"),
+        ({"public": True}, "a function of a node"),
+    ],
+)
+def test_an_option_is_read_or_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PrivacyParameterError, match=message):
+        DPFusionNodePostprocessor(**options)
+
+
+def test_a_metadata_key_that_a_node_lacks_is_an_error() -> None:
+    with pytest.raises(ViewError, match="'fle_path'"):
+        seal(NODE, unit="fle_path")

@@ -1,4 +1,5 @@
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -139,57 +140,117 @@ def test_clean_text_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("is_private", [True, False])
-def test_cut_anywhere_nothing_becomes_public(is_private: bool) -> None:
+def test_cut_anywhere_nothing_becomes_public_nor_another_units(is_private: bool) -> None:
     sealer = Sealer()
     seal = sealer.seal(SECRET, "doc-1", remember=True)
+    sealer.seal(f"Copy: {SECRET}", "doc-2", remember=True)
     whole = seal.text
     for cut in range(1, len(whole)):
         for piece in (whole[:cut], whole[cut:]):
             if not is_private and "[[dpf" not in piece and "[[/dpf" not in piece:
                 continue  # without any mark, bare text of a public message is what it says it is
-            found = sealer.read(piece, is_private=is_private)
+            try:
+                found = sealer.read(piece, is_private=is_private)
+            except ViewError:  # nothing but a piece of a mark
+                continue
             assert not "".join(s.text for s in found if not s.is_private).strip(" [")
             assert seal.nonce not in "".join(s.text for s in found)
-            words = {word for s in found for word in s.text.split() if s.unit == DEFAULT_UNIT}
-            assert len(words & set(SECRET.split())) <= 4  # a few words alone could be anybody's
+            assert {s.unit for s in found} <= {None, "doc-1", DEFAULT_UNIT}
 
 
-def test_the_middle_of_a_document_is_recognised(sealer: Sealer) -> None:
-    sealer.seal(SECRET, "doc-1", remember=True)
-    middle = " ".join(SECRET.split()[1:7])
-    assert read(sealer, middle, is_private=True) == [(middle, "doc-1")]
+def test_a_piece_beside_its_own_mark_keeps_its_unit(sealer: Sealer) -> None:
+    seal = sealer.seal(SECRET, "doc-1", remember=True)
+    cut = len(seal.opening) + 20
+    assert read(sealer, seal.text[:cut]) == [(SECRET[:20], "doc-1")]
+    assert read(sealer, seal.text[cut:]) == [(SECRET[20:], "doc-1")]
+
+
+def test_a_piece_out_of_the_middle_holds_a_mark_of_its_own(sealer: Sealer) -> None:
+    long = " ".join(f"word{i}" for i in range(400))
+    text = sealer.seal(long, "doc-1", remember=True).text
+    for start in range(100, 1500, 37):
+        piece = text[start : start + 300]
+        assert {s.unit for s in sealer.read(piece, is_private=True)} == {"doc-1"}
+        assert len(sealer.read(piece, is_private=True)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "word " * 500, "字" * 3000, "a" * 3000, "line\n" * 300, " \n " * 200])
+def test_marks_inside_of_a_text_change_nothing_of_it(sealer: Sealer, text: str) -> None:
+    seal = sealer.seal(text, "doc-1", remember=True)
+    assert "".join(s.text for s in sealer.read(seal.text, is_private=True)) == text
+
+
+def test_text_changed_between_its_marks_is_not_its_units(sealer: Sealer) -> None:
+    seal = sealer.seal(SECRET, "doc-1", remember=True)
+    pieces = sealer.read_pieces(seal.text.replace("May", "June"), said=None)
+    assert [(p.unit, p.tag) for p in pieces] == [(DEFAULT_UNIT, "cut")]
+
+
+# -- What resembles a sealed text --
+
+
+@pytest.mark.parametrize("unit", ["patient-17", None])
+def test_a_text_that_is_said_to_be_somebodys_is_theirs(sealer: Sealer, unit: str | None) -> None:
+    sealer.seal(f"{SECRET}\nOther line of the document.", "doc-a", remember=True)
+    assert {s.unit for s in sealer.read(SECRET, is_private=True, unit=unit)} == {unit or DEFAULT_UNIT}
+
+
+def test_a_text_that_was_public_once_stays_private_where_it_is_private(sealer: Sealer) -> None:
+    public = sealer.seal(SECRET, None, remember=True)
+    assert read(sealer, SECRET, is_private=True) == [(SECRET, DEFAULT_UNIT)]
+    assert all(s.is_private for s in sealer.read(public.text[:-5], is_private=False))
+
+
+def test_how_many_segments_there_are_does_not_depend_on_what_is_known() -> None:
+    text = f"{SECRET}\nSource 1:\nSomething else that nobody knows.\n{SECRET}"
+    shapes = set()
+    for known in ([], [SECRET], ["Something else that nobody knows."], [SECRET, text]):
+        sealer = Sealer()
+        for i, content in enumerate(known):
+            sealer.seal(content, f"doc-{i}", remember=True)
+        shapes.add(tuple(s.is_private for s in sealer.read(text, is_private=True)))
+    assert shapes == {(True,)}
+
+
+@given(
+    words=st.lists(st.sampled_from(["ann", "oslo", "is", "ill", "Source 1:"]), min_size=1, max_size=60),
+    cuts=st.tuples(st.integers(0, 900), st.integers(1, 900)),
+)
+def test_the_shape_of_a_cut_prompt_does_not_depend_on_its_words(
+    words: list[str], cuts: tuple[int, int]
+) -> None:
+    shapes = set()
+    for text in (" ".join(words), "x" * len(" ".join(words))):
+        sealer = Sealer()
+        seals = [sealer.seal(text, f"d{i}", remember=True) for i in range(3)]
+        prompt = "\n\n".join(seal.opening + seal.content + seal.closing for seal in seals)
+        try:
+            pieces = sealer.read_pieces(prompt[cuts[0] : cuts[0] + cuts[1]].strip(), said=True)
+        except ViewError:
+            return
+        shapes.add(sum(piece.unit is not None for piece in pieces))
+    assert len(shapes) == 1
+
+
+def test_hostile_marks_cost_no_more_than_their_length(sealer: Sealer) -> None:
+    seal = sealer.seal(SECRET, "doc-1", remember=True)
+    fake = "".join(f"[[dpf:{i:011d}:u:{'A' * 24}]]" for i in range(20_000))
+    ends = "".join(f"[[/dpf:{i:011d}]]" for i in range(20_000))
+    start = time.perf_counter()
+    assert all(s.is_private for s in sealer.read(fake + "text" + ends, is_private=False))
+    sealer.read(seal.opening * 20_000 + "text" + seal.closing, is_private=False)
+    assert time.perf_counter() - start < 10
+
+
+def test_a_unit_is_one_whatever_its_spelling(sealer: Sealer) -> None:
+    text = sealer.seal("One.", "HR/cv-3").text + sealer.seal("Two.", "./hr/cv-3").text
+    assert {s.unit for s in sealer.read(text, is_private=False)} == {"hr/cv-3"}
 
 
 def test_text_that_stands_in_a_mark_is_text(sealer: Sealer) -> None:
     seal = sealer.seal(SECRET, "doc-1", remember=True)
     for text in ("doc-1", seal.nonce, "dpf"):
         assert read(sealer, text, is_private=True) == [(text, DEFAULT_UNIT)]
-
-
-def test_text_of_two_documents_is_nobodys(sealer: Sealer) -> None:
-    sealer.seal(SECRET, "doc-1", remember=True)
-    sealer.seal(f"Copy: {SECRET}", "doc-2", remember=True)
-    middle = " ".join(SECRET.split()[1:7])
-    assert read(sealer, middle, is_private=True) == [(middle, DEFAULT_UNIT)]
-
-
-def test_a_few_words_are_nobodys(sealer: Sealer) -> None:
-    sealer.seal(SECRET, "doc-1", remember=True)
-    assert read(sealer, "lives in", is_private=True) == [("lives in", DEFAULT_UNIT)]
-
-
-def test_labels_between_cut_documents_are_public(sealer: Sealer) -> None:
-    sealer.seal(SECRET, "doc-1", remember=True)
-    sealer.seal("Ole Nordmann moved to Bergen in June last year.", "doc-2", remember=True)
-    text = f"Source 1:\n{SECRET}\n\n\nSource 2:\nOle Nordmann moved to Bergen in June last year.\n"
-    assert public_text(sealer, text, is_private=True).split() == ["Source", "1:", "Source", "2:"]
-    assert {unit for _, unit in read(sealer, text, is_private=True)} == {None, "doc-1", "doc-2"}
-
-
-def test_labels_beside_unknown_text_are_private(sealer: Sealer) -> None:
-    sealer.seal(SECRET, "doc-1", remember=True)
-    text = f"Source 1:\n{SECRET}\nUnknown words of somebody else.\nSource 2:\n"
-    assert public_text(sealer, text, is_private=True) == ""
 
 
 def test_a_handle_stands_for_its_text(sealer: Sealer) -> None:
@@ -222,8 +283,8 @@ def test_only_the_latest_documents_are_remembered() -> None:
 
 def test_repr_shows_no_secret(sealer: Sealer) -> None:
     seal = sealer.seal(SECRET, "doc-1", remember=True)
-    assert repr(seal) == "Seal(unit='doc-1')"
-    assert repr(sealer) == "Sealer(capacity=1024)"
+    assert repr(seal) == "Seal(unit='doc-1', tag='')"
+    assert repr(sealer) == "Sealer(capacity=4096, characters=67108864)"
 
 
 def test_flags_that_a_formatter_has_written_are_dropped(sealer: Sealer) -> None:

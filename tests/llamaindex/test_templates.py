@@ -13,7 +13,7 @@ from llama_index.core.prompts.chat_prompts import CHAT_CONTENT_QA_PROMPT
 from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import BaseModel
 
-from dpfusion_core.errors import UnsupportedError
+from dpfusion_core.errors import RefusedError, UnsupportedError
 from dpfusion_core.messages import DEFAULT_UNIT
 from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
 from llamaindex_dpfusion.messages import to_core
@@ -29,7 +29,7 @@ def llm() -> DPFusionLLM:
 
 def parts(llm: DPFusionLLM, prompt: Any, **arguments: Any) -> tuple[str, str]:
     """Return the public text and the private one."""
-    segments = [s for m in to_core(llm.fill_in(prompt, arguments), ()) for s in m.segments]
+    segments = [s for m in to_core(llm.fill_in(prompt, arguments)) for s in m.segments]
     everything = "".join(s.text for s in segments)
     assert "dpf" not in everything
     return (
@@ -77,7 +77,7 @@ def test_flags_of_a_templates_messages_stay_in_force(llm: DPFusionLLM) -> None:
         ChatMessage("Ann is ill.", role="tool"),
         ChatMessage("Observation: Ann is well.", role="assistant"),
     ]
-    messages = to_core(llm.fill_in(ChatPromptTemplate(history), {"query_str": "Where?"}), ())
+    messages = to_core(llm.fill_in(ChatPromptTemplate(history), {"query_str": "Where?"}))
     assert [s.unit for m in messages for s in m.segments] == ["me", None, DEFAULT_UNIT, DEFAULT_UNIT]
 
 
@@ -118,17 +118,24 @@ def test_the_chosen_template_of_a_selector_is_filled_in(llm: DPFusionLLM) -> Non
         "{{ context_str.split() | first }}",
     ],
 )
-def test_no_filter_or_condition_of_a_template_can_show_anything(llm: DPFusionLLM, template: str) -> None:
-    seen = {
-        "".join(
-            "____" if s.is_private else "." * len(s.text) for m in to_core(messages, ()) for s in m.segments
-        )
-        for messages in (
+def test_a_template_that_computes_with_a_private_argument_is_refused(llm: DPFusionLLM, template: str) -> None:
+    for text in (SECRET, "x", "Nobody " * 40):
+        with pytest.raises(RefusedError, match="computes with an argument"):
             llm.fill_in(RichPromptTemplate(template), {"context_str": text})
-            for text in (SECRET, "x", "Nobody " * 40)
-        )
-    }
-    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "public"),
+    [
+        ("{{ query_str | upper }} {{ context_str | trim }}", "WHERE? ____"),
+        ("{{ query_str[:3] }} {{ query_str | length }} {{ context_str }}", "Whe 6 ____"),
+        ("{% if 'Where' in query_str and context_str %}yes {% endif %}{{ context_str }}", "yes ____"),
+        ("{{ query_str.split('e') | join('-') }} {{ context_str | e }}", "Wh-r-? ____"),
+    ],
+)
+def test_a_template_may_compute_with_what_is_public(llm: DPFusionLLM, template: str, public: str) -> None:
+    found = parts(llm, RichPromptTemplate(template), context_str=SECRET, query_str="Where?")
+    assert found == (public, SECRET)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +166,7 @@ def test_names_of_a_mapping_are_as_private_as_what_they_name(
         "{% if 'Ingrid' in d %}yes{% endif %}",
         "{% if d.Ingrid %}yes{% endif %}",
         "{% if d.get('Ingrid') %}yes{% endif %}",
-        "{{ d.Ingrid | default('no') | length }}",
+        "{{ d.Ingrid | default('no') }}",
     ],
 )
 def test_no_condition_of_a_template_tells_which_names_a_mapping_has(llm: DPFusionLLM, template: str) -> None:
@@ -198,7 +205,11 @@ def test_images_in_messages_as_arguments_are_refused(llm: DPFusionLLM) -> None:
 
 def test_nodes_as_arguments_keep_their_unit(llm: DPFusionLLM) -> None:
     nodes = DPFusionNodePostprocessor().postprocess_nodes(
-        [NodeWithScore(node=TextNode(text=SECRET, id_="a"))]
+        [
+            NodeWithScore(
+                node=TextNode(text=SECRET, metadata={"source": "a"}, excluded_llm_metadata_keys=["source"])
+            )
+        ]
     )
     messages = to_core(llm.fill_in(PromptTemplate("{nodes}"), {"nodes": nodes}))
     assert [s.unit for s in messages[0].segments] == ["a"]

@@ -50,9 +50,14 @@ class PrivateTexts:
 
     def remember(self, text: str, *, shortest: int = _SHORTEST) -> None:
         """Take note of a private text; one of fewer words than ``shortest`` is passed over."""
+        # A document that is retrieved again costs nothing: what stands for the whole of it is forgotten
+        # before its words are.
+        whole = hash((shortest, text))
+        if whole in self._private:
+            return
         words = _words(text)
         if len(words) >= shortest:
-            self._add(self._private, list(_runs(words, min(len(words), LONG))))
+            self._add(self._private, [whole, *_runs(words, min(len(words), LONG))])
 
     def release(self, text: str) -> None:
         """Take note of a text that was released under a guarantee: it is public from now on."""
@@ -79,8 +84,8 @@ class PrivateTexts:
     def _add(self, kept: OrderedDict[int, None], runs: list[int]) -> None:
         with self._lock:
             for run in runs[-self.capacity :]:
+                kept.pop(run, None)
                 kept[run] = None
-                kept.move_to_end(run)
             while len(kept) > self.capacity:
                 kept.popitem(last=False)
 
