@@ -20,12 +20,12 @@ ORDER, RESERVED, USED = 4.0, 2_000, 1_500  # 1e-12 nats
 BUDGET = PrivacyBudget(8.0, 1e-5)
 
 
-def fill(ledger: PrivacyLedger, entries: int, units: int) -> None:
+def fill(ledger: PrivacyLedger, entries: int, units: int, name: str = "unit") -> None:
     """Write entries to a new ledger: an account for each of the units, then charges and settlements."""
     ledger.open("first", BUDGET, order=ORDER)
     budget = split(BUDGET, [ORDER], 1)[ORDER]
     keyring = ledger._store.keyring()
-    names = [keyring.unit(f"unit-{number}") for number in range(units)]
+    names = [keyring.unit(f"{name}-{number}") for number in range(units)]
     balances = {name: Balance(budget) for name in names}
     opened, written = 0, 1
     while written < entries:

@@ -1,18 +1,22 @@
 """``dpfusion ledger``: what privacy units may lose and have lost, and whether the record of it is whole."""
 
-import json
 import math
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from dpfusion_core.errors import LedgerError, errors_as
 from dpfusion_core.ledger import Account, PrivacyLedger
 from dpfusion_core.ledger.files import open_private
+from dpfusion_core.ledger.verification import Progress
 from dpfusion_core.numbers import at_least, at_most
 from dpfusion_core.privacy import Accounting, Neighbours, PrivacyBudget
 
@@ -33,6 +37,7 @@ _Epsilon = Annotated[float, typer.Option(help="Budget in nats.")]
 _Delta = Annotated[float, typer.Option(help="Probability that goes with epsilon.")]
 _URL = "sqlite:///dpfusion-ledger.db"
 _PRIVATE = "private: for the curator only"
+_ROW = "{:<18}{:>10}{:>15}{:>12}  {:<10}  {:<10}  {}"
 
 
 @ledger_app.command()
@@ -44,7 +49,8 @@ def show(
     """Show what a unit may lose and has lost, or list all accounts by the keyed hash of their ids."""
     with _open(url, key_file, must_exist=True) as ledger:
         if unit is None:
-            _show_accounts(list(ledger.accounts()))
+            with _progress("Accounts") as progress:
+                _show_accounts(ledger.accounts(progress))
         else:
             _show_account(ledger.account(unit))
 
@@ -99,9 +105,10 @@ def export(
         with errors_as(LedgerError, lambda error: f"Cannot write {output}: {error.strerror}.", only=OSError):
             file = sys.stdout if output is None else open_private(output)
         try:
-            for entry in ledger.entries():
-                file.write(json.dumps(entry.as_dict(), sort_keys=True) + "\n")
-                head = f"{entry.seq}:{entry.hash}"
+            with _progress("Entries") as progress:
+                for last, line in ledger.lines(progress=progress):
+                    file.write(f"{line}\n")
+                    head = last
         finally:
             if output is not None:
                 file.close()
@@ -118,8 +125,8 @@ def verify(
     key_file: _KeyFile = None,
 ) -> None:
     """Examine whether anything was changed in or removed from the log, and the balances against it."""
-    with _open(url, key_file, must_exist=True) as ledger:
-        found = ledger.verify(head)
+    with _open(url, key_file, must_exist=True) as ledger, _progress("Verifying") as progress:
+        found = ledger.verify(head, progress)
     console = Console(soft_wrap=True)
     for problem in found.problems:
         console.print(f"[red]problem[/]: {problem}", highlight=False)
@@ -169,24 +176,33 @@ def _show_account(account: Account) -> None:
     console.print(spent + (f" ({_PRIVATE})" if is_private else ""), highlight=False, soft_wrap=True)
 
 
-def _show_accounts(accounts: list[Account]) -> None:
-    table = Table(title="Accounts", title_justify="left")
-    table.add_column("unit (keyed hash)", no_wrap=True)
-    for title in ("epsilon", "spent epsilon", "delta", "orders"):
-        table.add_column(title, justify="right")
-    table.add_column("accounting")
-    table.add_column("neighbours")
-    for account in accounts:
-        table.add_row(
-            account.unit[:16],
-            at_most(account.epsilon),
-            at_most(account.spent_epsilon),
-            at_most(account.delta),
-            ", ".join(f"{each.order:g}" for each in account.balances if each.is_open),
-            account.accounting,
-            account.neighbours,
+def _show_accounts(accounts: Iterable[Account]) -> None:
+    # Written line by line: there may be a million.
+    typer.echo("Accounts")
+    typer.echo(
+        _ROW.format(
+            "unit (keyed hash)", "epsilon", "spent epsilon", "delta", "accounting", "neighbours", "orders"
         )
-    console = Console()
-    console.print(table)
-    if any(account.accounting == "adaptive" for account in accounts):
-        console.print(f"What adaptive accounts have spent is {_PRIVATE}.", soft_wrap=True)
+    )
+    is_private = False
+    for account in accounts:
+        numbers = account.epsilon, account.spent_epsilon, account.delta
+        orders = ", ".join(f"{each.order:g}" for each in account.balances if each.is_open)
+        kind = account.accounting, account.neighbours
+        sys.stdout.write(_ROW.format(account.unit[:16], *map(at_most, numbers), *kind, orders) + "\n")
+        is_private = is_private or account.accounting == "adaptive"
+    if is_private:
+        typer.echo(f"What adaptive accounts have spent is {_PRIVATE}.")
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Progress | None]:
+    """Show how far it is on standard error, if that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,7 +1,8 @@
 """The ledger for those who answer for it: accounts, budgets, the log, and its verification."""
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
@@ -129,13 +130,12 @@ class LedgerCurator(LedgerBase):
         while True:
             with self._store.read() as connection:
                 total = total or (reading.count_rows(connection, schema.accounts) if progress else 0)
-                units = reading.read_units(connection, after)
-                states = reading.read_accounts(connection, units)
-            for unit in units:
-                yield as_account(states[unit], unit)
-            if not units:
+                states = reading.read_page_of_accounts(connection, after)
+            for state in states:
+                yield as_account(state, state.unit)
+            if not states:
                 return
-            after, done = units[-1], done + len(units)
+            after, done = states[-1].unit, done + len(states)
             if progress is not None:
                 progress(done, max(done, total))
 
@@ -170,21 +170,19 @@ class LedgerCurator(LedgerBase):
         Raises:
             LedgerError: If the ledger cannot be reached, read or trusted.
         """
-        from dpfusion_core.ledger import reading, schema
+        yield from map(chain.as_entry, self._rows(unit, progress))
 
-        hashed = None if unit is None else self._hash([unit], is_reader=True)[unit]
-        after = total = 0
-        while True:
-            # A transaction per page: the caller may use the ledger while going through its log.
-            with self._store.read() as connection:
-                total = total or (reading.count_rows(connection, schema.log) if progress else 0)
-                page = reading.read_page(connection, after, hashed)
-            if not page:
-                return
-            yield from map(chain.as_entry, page)
-            after = page[-1].seq
-            if progress is not None:
-                progress(after, max(after, total))
+    def lines(self, unit: str | None = None, progress: Progress | None = None) -> Iterator[tuple[str, str]]:
+        """Go through the log as ``entries`` does, as lines of JSON for an export.
+
+        Yields:
+            The head (``seq:hash``) that ends with an entry, and the entry's ``as_dict`` as JSON.
+
+        Raises:
+            LedgerError: If the ledger cannot be reached, read or trusted.
+        """
+        for row in self._rows(unit, progress):
+            yield f"{row[0]}:{row[-1]}", chain.as_line(row)
 
     def verify(self, head: str | None = None, progress: Progress | None = None) -> Verification:
         """Examine the log, and the accounts against it; nothing is written.
@@ -240,6 +238,23 @@ class LedgerCurator(LedgerBase):
     async def averify(self, head: str | None = None) -> Verification:
         """Like ``verify``, in a thread."""
         return await asyncio.to_thread(self.verify, head)
+
+    def _rows(self, unit: str | None, progress: Progress | None) -> Iterator[Sequence[Any]]:
+        from dpfusion_core.ledger import reading, schema
+
+        hashed = None if unit is None else self._hash([unit], is_reader=True)[unit]
+        after = total = 0
+        while True:
+            # A transaction per page: the caller may use the ledger while going through its log.
+            with self._store.read() as connection:
+                total = total or (reading.count_rows(connection, schema.log) if progress else 0)
+                page = reading.read_page(connection, after, hashed)
+            if not page:
+                return
+            yield from page
+            after = page[-1][0]
+            if progress is not None:
+                progress(after, max(after, total))
 
     def _read_accounts(self, hashes: Collection[str]) -> dict[str, AccountState]:
         from dpfusion_core.ledger import reading

@@ -24,14 +24,6 @@ _ALL_ACCOUNTS = sa.select(
 _ACCOUNTS_OF = _ALL_ACCOUNTS.where(accounts.c.unit.in_(sa.bindparam("units", expanding=True))).order_by(
     accounts.c.unit, balances.c.renyi_order
 )
-_PAGE_OF_LOG = sa.select(log).where(log.c.seq > sa.bindparam("after")).order_by(log.c.seq).limit(PAGE)
-_PAGE_OF_UNIT = _PAGE_OF_LOG.where(log.c.unit == sa.bindparam("of_unit"))
-_PAGE_OF_ACCOUNTS = (
-    sa.select(accounts.c.unit)
-    .where(accounts.c.unit > sa.bindparam("after"))
-    .order_by(accounts.c.unit)
-    .limit(PAGE)
-)
 _LOG = sa.select(log).order_by(log.c.seq)
 _STRAY = sa.select(sa.func.count()).where(balances.c.unit.not_in(sa.select(accounts.c.unit)))
 
@@ -49,17 +41,22 @@ def read_accounts(connection: sa.Connection, units: Collection[str]) -> dict[str
     return found
 
 
-def read_page(connection: sa.Connection, after: int, unit: str | None = None) -> Sequence[sa.Row[Any]]:
+def read_page(connection: sa.Connection, after: int, unit: str | None = None) -> Sequence[tuple[Any, ...]]:
     """Return the rows of the log that follow entry ``after``, a limited number of them, in order."""
-    if unit is None:
-        return connection.execute(_PAGE_OF_LOG, {"after": after}).all()
-    return connection.execute(_PAGE_OF_UNIT, {"after": after, "of_unit": unit}).all()
+    page = _LOG.where(log.c.seq > after).limit(PAGE)
+    return _all(connection, page if unit is None else page.where(log.c.unit == unit))
 
 
-def read_units(connection: sa.Connection, after: str) -> list[str]:
-    """Return the keyed hashes of accounts that follow ``after``, a limited number of them, in order."""
-    found = list(connection.execute(_PAGE_OF_ACCOUNTS, {"after": after}).scalars())
-    if not all(isinstance(unit, str) for unit in found):
+def read_page_of_accounts(connection: sa.Connection, after: str) -> list[AccountState]:
+    """Return the accounts whose keyed hashes follow ``after``, a limited number of them, in order.
+
+    Raises:
+        LedgerError: If one holds what the ledger never writes.
+    """
+    page = sa.select(accounts.c.unit).where(accounts.c.unit > after).order_by(accounts.c.unit).limit(PAGE)
+    query = _ALL_ACCOUNTS.where(accounts.c.unit.in_(page)).order_by(accounts.c.unit, balances.c.renyi_order)
+    found = [state for _, state in _group(_all(connection, query))]
+    if not all(map(_is_sound, found)):
         raise changed("accounts")
     return found
 
@@ -120,7 +117,7 @@ def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Generator[Seque
     name = {} if dialect.name == "sqlite" else {"name": f"dpfusion_{secrets.token_hex(8)}"}
     try:
         with closing(connection.connection.cursor(**name)) as cursor:
-            cursor.execute(str(query.compile(dialect=dialect)))
+            cursor.execute(str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
             while page := cursor.fetchmany(PAGE):
                 yield page
     except dialect.dbapi.Error as error:
@@ -128,6 +125,11 @@ def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Generator[Seque
     else:
         return
     raise sa.exc.DBAPIError("", None, original)
+
+
+def _all(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    with closing(_stream(connection, query)) as pages:
+        return [row for page in pages for row in page]
 
 
 def _group(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, AccountState]]:
@@ -160,7 +162,8 @@ def _is_sound(state: AccountState) -> bool:
     numbers = (state.epsilon, state.delta, state.opened_epsilon, state.opened_delta, *state.balances)
     whole = (state.shares, *(n for each in state.balances.values() for n in (each.budget, each.spent)))
     return (
-        all(type(number) in (int, float) for number in numbers)
+        type(state.unit) is str
+        and all(type(number) in (int, float) for number in numbers)
         and all(type(number) is int for number in whole)
         and state.shares > 0
         and any(each.is_open for each in state.balances.values())

@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpfusion_core.errors import BudgetExhaustedError, LedgerError, PrivacyParameterError
-from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger, chain
+from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger, chain, reading
 from dpfusion_core.ledger.keys import Keyring
 from dpfusion_core.privacy.budget import PrivacyBudget
+from tests.benchmarks.big_ledger import fill as fill_much
 from tests.core.ledger.conftest import KEY
 from tests.core.ledger.helpers import loss, tamper
 
@@ -65,10 +67,6 @@ def test_entries_tell_what_happened(make: Make) -> None:
 
 
 def test_the_ledger_can_be_used_while_its_log_is_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dpfusion_core.ledger import reading
-
-    monkeypatch.setattr(reading, "_PAGE_OF_LOG", reading._PAGE_OF_LOG.limit(2))
-    monkeypatch.setattr(reading, "_PAGE_OF_UNIT", reading._PAGE_OF_UNIT.limit(2))
     monkeypatch.setattr(reading, "PAGE", 2)
     with PrivacyLedger("sqlite://", budget=BUDGET, timeout=5.0) as in_memory:
         for ledger in (make(budget=BUDGET), in_memory):
@@ -286,6 +284,56 @@ def test_values_of_any_type_are_a_problem_or_an_error_of_ours(sqlite_url: str, c
             ):
                 with suppress(LedgerError, PrivacyParameterError, BudgetExhaustedError):
                     use()
+
+
+def test_looking_at_all_of_a_ledger_takes_the_memory_of_a_page(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "PAGE", 100)
+    peaks: dict[int, list[int]] = {}
+    with PrivacyLedger(sqlite_url, key=KEY) as ledger:
+        for entries in (1_500, 6_000):
+            fill_much(ledger, entries, entries // 3, name=str(entries))
+            looks: list[Callable[[], object]] = [
+                ledger.verify,
+                lambda: sum(1 for _ in ledger.accounts()),
+                lambda: sum(1 for _ in ledger.entries()),
+                lambda: sum(1 for _ in ledger.lines()),
+            ]
+            for look in looks:
+                look()  # caches of statements fill
+                tracemalloc.start()
+                look()
+                peaks.setdefault(entries, []).append(tracemalloc.get_traced_memory()[1])
+                tracemalloc.stop()
+    for few, many in zip(*peaks.values(), strict=True):
+        assert many < 1.3 * few + 50_000
+
+
+def test_progress_tells_how_far_it_is(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PAGE", 4)
+    ledger = make(budget=BUDGET)
+    fill(ledger)
+    for look, last in (
+        (lambda told: ledger.verify(None, told), 18),
+        (lambda told: list(ledger.entries(None, told)), 9),
+        (lambda told: list(ledger.lines(progress=told)), 9),
+        (lambda told: list(ledger.accounts(told)), 3),
+    ):
+        told: list[tuple[int, int]] = []
+        look(lambda done, total, told=told: told.append((done, total)))
+        assert told[-1] == (last, last)
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert len(told) >= last // 9 * 3 or last == 3
+
+
+def test_lines_are_the_entries_as_json(make: Make) -> None:
+    ledger = make(budget=BUDGET)
+    fill(ledger)
+    entries, lines = list(ledger.entries()), list(ledger.lines())
+    assert [line for _, line in lines] == [json.dumps(each.as_dict(), sort_keys=True) for each in entries]
+    assert [head for head, _ in lines] == [f"{each.seq}:{each.hash}" for each in entries]
+    assert len(list(ledger.lines("a"))) == 4
 
 
 @given(
