@@ -18,7 +18,7 @@ from dpfusion_core import DPFusionError
 from dpfusion_core.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 FENCE = re.compile(r"^[ ]*```(\w*)", re.MULTILINE)
 NOT_RUN = re.compile(
     r"\*Not run by the tests: [^*]+\.\*\n\n[ ]*\Z"
