@@ -16,6 +16,7 @@ EXTRAS = {
     "agents",
     "all",
     "dev",
+    "docs",
     "langchain",
     "llamaindex",
     "notebooks",
