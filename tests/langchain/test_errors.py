@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 
-from dpfusion_core import DPFusionError, FusionEngine
+from dpfusion_core import DPFusionError, FusionEngine, ScriptedBackend
 from langchain_dpfusion import (
     ChatDPFusion,
     PrivateDocumentFormatter,
@@ -38,6 +38,12 @@ class Quoting(Exception):
 
 def raising(*args: Any, **kwargs: Any) -> Any:
     raise Quoting from ValueError(SECRET)
+
+
+def broken_backend() -> ScriptedBackend:
+    backend = scripted_backend("x")
+    backend._script = raising
+    return backend
 
 
 INPUTS: dict[str, Any] = {
@@ -81,6 +87,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "a tool of text": {"tools": [{"type": "function", "function": {"name": SECRET, "parameters": SECRET}}]},
 }
 MODELS: dict[str, Callable[[], ChatDPFusion]] = {
+    "a broken model": lambda: ChatDPFusion(engine=FusionEngine(broken_backend()), epsilon=8.0),
     "a broken placeholder": lambda: ChatDPFusion(
         engine=FusionEngine(scripted_backend("x"), placeholder=raising), epsilon=8.0
     ),
@@ -176,6 +183,14 @@ def test_hostile_arguments(case: str) -> None:
     with pytest.raises(DPFusionError) as caught:
         BUILDS[case]()
     check(caught.value)
+
+
+def test_a_batch_survives_what_a_model_raises() -> None:
+    llm = ChatDPFusion(engine=FusionEngine(broken_backend()), epsilon=8.0)
+    answers: list[Any] = llm.batch([PRIVATE, [object()], PRIVATE], return_exceptions=True)  # type: ignore[list-item]
+    assert len(answers) == 3
+    for answer in answers:
+        check(answer)
 
 
 def test_tools_in_a_prompt_that_fail_to_convert() -> None:
