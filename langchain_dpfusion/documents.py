@@ -66,8 +66,7 @@ class DocumentBlocks:
         return blocks
 
     def _private(self, document: Document, text: str) -> dict[str, Any]:
-        seen.remember(text)
-        seen.remember(document.page_content)
+        seen.remember(document.page_content)  # without what document_prompt writes around it
         unit = self.unit_of(document)
         return private_block(text, unit.name, is_stable=unit.is_stable)
 
@@ -185,7 +184,6 @@ class PrivateMessageTemplate(BaseMessagePromptTemplate):
         if all(isinstance(each, BaseMessage) for each in values):
             turns = [turn.by_rule("private") for each in values for turn in read(each)]
             return [_block(piece) for turn in turns for piece in turn.pieces]
-        seen.remember(str(value))
         return [private_block(str(value), self.unit)] if str(value) else []
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from dpfusion_core.adapters import seen
+
 MessageT = TypeVar("MessageT", bound=BaseMessage)
 
 GUARANTEE_KEY = "dp_fusion"
@@ -106,7 +108,7 @@ class PrivateHumanMessage(HumanMessage):
 
 
 def private_block(text: str, unit: str | None = None, *, is_stable: bool = True) -> dict[str, Any]:
-    """Return a content block of private text.
+    """Return a content block of private text; where the text comes back without a mark, it is refused.
 
     Args:
         text: The text.
@@ -122,6 +124,7 @@ def private_block(text: str, unit: str | None = None, *, is_stable: bool = True)
         extras["unit"] = unit
     if not is_stable:
         extras["unit_is_stable"] = False
+    seen.remember(text)
     return {"type": "text", "text": text, "extras": extras}
 
 
@@ -137,6 +140,7 @@ def public_block(text: str) -> dict[str, Any]:
 def _with_unit(block: str | dict[Any, Any], unit: str | None) -> dict[Any, Any]:
     if isinstance(block, str):
         return private_block(block, unit)
+    seen.remember(str(block.get("text", "")))
     extras = block.get("extras")
     named = {} if unit is None else {"unit": unit}
     return {

@@ -20,7 +20,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from dpfusion_core.adapters import Marks, Said, Unmarked, decide, is_private, warn_unstable
+from dpfusion_core.adapters import Marks, Said, Unmarked, decide, is_private, seen, warn_unstable
 from dpfusion_core.errors import UnsupportedError, ViewError
 from dpfusion_core.messages import Message, Segment, ToolCall
 from langchain_dpfusion.messages import (
@@ -344,5 +344,6 @@ def _tool_result(block: dict[Any, Any], scope: _Scope) -> Turn:
 
 
 def _hidden(piece: Piece) -> dict[str, Any]:
+    seen.remember(piece.text)
     value = {"text": piece.text, "is_private": True, "unit": piece.unit, "unit_is_stable": piece.is_stable}
     return {"type": HIDDEN, "value": value}

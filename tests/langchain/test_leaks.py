@@ -120,6 +120,12 @@ WAYS: dict[str, Callable[[ChatDPFusion, Any, Any], Any]] = {
     "with_retry of a binding": lambda llm, messages, config: (
         llm.bind(max_tokens=50).with_retry().invoke(messages, config)
     ),
+    "structured output with_retry and with_fallbacks": lambda llm, messages, config: _told(
+        llm.with_structured_output(Told, method="json_schema")
+        .with_retry()
+        .with_fallbacks([llm.with_structured_output(Told)])
+        .invoke(messages, config)
+    ),
     "with_fallbacks": lambda llm, messages, config: llm.with_fallbacks([llm]).invoke(messages, config),
     "with_fallbacks of a binding": lambda llm, messages, config: (
         llm.bind_tools([Told]).with_fallbacks([llm]).invoke(messages, config)

@@ -23,7 +23,7 @@ from langchain_classic.retrievers.document_compressors import (
     LLMListwiseRerank,
 )
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.retrievers import BaseRetriever
@@ -43,6 +43,7 @@ from langchain_dpfusion import (
     mark_private,
     private_template,
 )
+from langchain_dpfusion.reading import hide
 from tests.langchain.leaks import SECRET, Recorder
 
 pytestmark = [
@@ -388,6 +389,18 @@ def seen_in_a_message(llm: Any) -> None:
     llm.invoke([mark_private(HumanMessage(TEXT)), HumanMessage(QUESTION)], epsilon=8.0)
 
 
+def seen_by_the_mark(llm: Any) -> None:
+    mark_private(HumanMessage(TEXT))
+
+
+def seen_by_the_mark_of_a_block(llm: Any) -> None:
+    mark_private(HumanMessage([{"type": "text", "text": TEXT}]))
+
+
+def seen_in_an_agent(llm: Any) -> None:
+    hide(ToolMessage(TEXT, tool_call_id="1"))
+
+
 def seen_by_the_formatter(llm: Any) -> None:
     PrivateDocumentFormatter().invoke(DOCUMENTS)
 
@@ -402,7 +415,16 @@ def seen_by_a_template(llm: Any) -> None:
 
 @pytest.mark.parametrize("unmarked", [None, "error", "public"])
 @pytest.mark.parametrize(
-    "how", [seen_in_a_message, seen_by_the_formatter, seen_by_the_tool, seen_by_a_template]
+    "how",
+    [
+        seen_in_a_message,
+        seen_by_the_mark,
+        seen_by_the_mark_of_a_block,
+        seen_in_an_agent,
+        seen_by_the_formatter,
+        seen_by_the_tool,
+        seen_by_a_template,
+    ],
 )
 def test_text_that_was_private_and_comes_back_unmarked_is_refused(how: Any, unmarked: Any) -> None:
     llm, backend = chat(epsilon=None)
