@@ -1,5 +1,6 @@
 """Rows do not touch: a row has equal bits whatever stands in the others, lengths included."""
 
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -233,3 +234,48 @@ def test_the_models_own_attention_is_left_as_it_was() -> None:
     with torch.no_grad():
         assert torch.equal(model(prompt).logits, expected)
     assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("architecture", ["mixtral", "qwen2_moe"])
+def test_mixtures_of_experts_never_share_passes(architecture: str) -> None:
+    """In bfloat16 rounding may hide that the shapes of their products depend on what stands in the rows."""
+    model = random_model(architecture, **SIZES, num_experts_per_tok=2).to(torch.bfloat16)
+    assert TransformersBackend(model, CharTokenizer()).passes == "apart"
+
+
+def test_threads_with_backends_of_their_own_may_share_a_model() -> None:
+    model = random_model("qwen2")
+    backends = [TransformersBackend(model, CharTokenizer()) for _ in range(3)]
+    expected = torch.stack(rows_of(backends[0], SECRETS[:3], steps=20))
+    found: list[torch.Tensor] = []
+
+    def ask(backend: TransformersBackend) -> None:
+        for _ in range(3):
+            found.append(torch.stack(rows_of(backend, SECRETS[:3], steps=20)))
+
+    threads = [threading.Thread(target=ask, args=(backend,)) for backend in backends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 9
+    assert all(torch.equal(each, expected) for each in found)
+
+
+def test_rows_beyond_a_pass_go_in_groups_of_public_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = TransformersBackend(random_model("qwen2"), CharTokenizer())
+    secrets = [f"number {i} {'x' * i}" for i in range(70)]
+    sizes: list[int] = []
+    forward = backend.forward
+
+    def counting(**inputs: Any) -> Any:
+        sizes.append(inputs["input_ids"].shape[0])
+        return forward(**inputs)
+
+    monkeypatch.setattr(backend, "forward", counting)
+    found = rows_of(backend, secrets, steps=2)
+    assert sizes[71:] == [32, 32, 7] * 2
+    assert torch.equal(found[0], rows_of(backend, [*secrets[1:], "another"], steps=2)[0])
+    for i in (1, 33, 70):
+        alone = rows_of(backend, secrets[i - 1 : i], steps=2)[1]
+        assert torch.allclose(found[i], alone, atol=1e-4)
