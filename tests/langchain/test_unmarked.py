@@ -280,6 +280,33 @@ def test_callbacks_of_the_model_are_not_told_of_a_refused_call(app: str, setting
     assert SECRET not in recorder.text("on_chat_model")
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda llm, config: llm.invoke(TEXT, config),
+        lambda llm, config: llm.batch([TEXT], config),
+        lambda llm, config: list(llm.stream(TEXT, config)),
+        lambda llm, config: asyncio.run(llm.ainvoke(TEXT, config)),
+        lambda llm, config: asyncio.run(llm.abatch([TEXT], config)),
+        lambda llm, config: llm.generate([[HumanMessage(TEXT)]], callbacks=config["callbacks"]),
+        lambda llm, config: asyncio.run(_drained(llm.astream(TEXT, config))),
+        lambda llm, config: asyncio.run(_drained(llm.astream_events(TEXT, config, version="v2"))),
+        lambda llm, config: llm.invoke(TEXT, {**config, "tags": ["a"]}, epsilon=4.0),
+    ],
+)
+def test_nor_are_they_without_a_chain(run: Any) -> None:
+    llm, backend = chat()
+    recorder = Recorder()
+    with pytest.raises(RefusedError):
+        run(llm, {"callbacks": [recorder]})
+    assert SECRET not in recorder.text()
+    assert backend.requests == []
+
+
+async def _drained(items: Any) -> list[Any]:
+    return [item async for item in items]
+
+
 def test_the_budget_of_a_call_counts_like_the_models() -> None:
     llm, backend = chat(epsilon=None)
     for call in ({"epsilon": 8.0}, {"alpha": 2.0, "beta": 0.1}):
@@ -310,6 +337,8 @@ def test_unmarked_parts_of_a_private_message_follow_the_rule_of_the_call() -> No
     message = HumanMessage([TEXT, {"type": "text", "text": "Ann", "extras": {"is_private": True}}])
     recorder = Recorder()
     llm.bind(unmarked="private").invoke([message], {"callbacks": [recorder]})
+    llm.invoke([message], {"callbacks": [recorder]}, unmarked="private")
+    asyncio.run(llm.ainvoke([message], {"callbacks": [recorder]}, unmarked="private"))
     list(llm.stream([message], {"callbacks": [recorder]}, unmarked="private"))
     assert SECRET not in public_views(backend) + recorder.text()
     with pytest.raises(RefusedError, match=r"Message 1 \(role 'user'\)"):
