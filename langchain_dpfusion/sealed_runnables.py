@@ -137,6 +137,16 @@ class SealedBinding(RunnableBinding[Any, Any]):
             outputs[position] = output
         return outputs
 
+    def batch_as_completed(self, inputs: Sequence[Any], config: Any = None, **kwargs: Any) -> Iterator[Any]:
+        """Run on sealed inputs, each on its own."""
+        return Runnable.batch_as_completed(self, inputs, config, **kwargs)
+
+    def abatch_as_completed(
+        self, inputs: Sequence[Any], config: Any = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Run on sealed inputs, each on its own."""
+        return Runnable.abatch_as_completed(self, inputs, config, **kwargs)
+
     def _sort(
         self, inputs: list[Any], config: Any, return_exceptions: bool, kwargs: Mapping[str, Any]
     ) -> tuple[list[Any], list[int], list[ChatPromptValue], list[Any]]:

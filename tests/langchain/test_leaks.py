@@ -139,6 +139,12 @@ WAYS: dict[str, Callable[[ChatDPFusion, Any, Any], Any]] = {
     "with_fallbacks, abatch": lambda llm, messages, config: asyncio.run(
         llm.with_fallbacks([llm]).with_retry().abatch([messages, messages], config)
     ),
+    "with_fallbacks, as completed": lambda llm, messages, config: list(
+        llm.with_fallbacks([llm]).batch_as_completed([messages, messages], config)
+    ),
+    "with_fallbacks, async as completed": lambda llm, messages, config: asyncio.run(
+        _drain(llm.with_fallbacks([llm]).abatch_as_completed([messages, messages], config))
+    ),
     "tools of fallbacks": lambda llm, messages, config: (
         llm.with_fallbacks([llm]).bind_tools([Told]).invoke(messages, config)
     ),
