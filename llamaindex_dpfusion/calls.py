@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import BackendError
+from dpfusion_core.errors import BackendError, BudgetExhaustedError, raise_bare
 from dpfusion_core.generation import Chunk, GenerationOptions
-from dpfusion_core.messages import Message
+from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.views import Views
 from llamaindex_dpfusion.replies import Reply
 
@@ -76,6 +76,8 @@ class Call:
                 with closing(self.engine.stream(self.source, **self.options)) as chunks:
                     yield from map(watch, chunks)
                 return
+            except BudgetExhaustedError as error:
+                raise_bare(_with_advice(error))
             except BackendError:
                 if watch.has_begun or attempt == self.max_retries:
                     raise
@@ -88,9 +90,24 @@ class Call:
                     async for chunk in chunks:
                         yield watch(chunk)
                 return
+            except BudgetExhaustedError as error:
+                raise_bare(_with_advice(error))
             except BackendError:
                 if watch.has_begun or attempt == self.max_retries:
                     raise
+
+
+def _with_advice(error: BudgetExhaustedError) -> BudgetExhaustedError:
+    if DEFAULT_UNIT not in error.units:
+        return error
+    return BudgetExhaustedError(
+        f"{error} The unit {DEFAULT_UNIT!r} is that of private text which names none, of the whole app: documents "
+        "without DPFusionNodePostprocessor, bare prompts, conversations that a chat engine condenses, answers that "
+        "are refined. Name one for each session with DPFusionLLM(unit=...), spare condensing with "
+        "skip_condense=True, and put arguments that are public, such as existing_answer, into public_arguments.",
+        units=error.units,
+        largest_share=error.largest_share,
+    )
 
 
 class _Watch:

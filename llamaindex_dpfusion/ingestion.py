@@ -6,10 +6,12 @@ from typing import Any, NoReturn
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
 
-from dpfusion_core.errors import UnsupportedError
+from dpfusion_core.adapters import canonical, warn_unstable
+from dpfusion_core.errors import RefusedError, UnsupportedError
 from dpfusion_core.generation import GenerationResult
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from llamaindex_dpfusion.llm import DPFusionLLM
+from llamaindex_dpfusion.units import STABLE_MEND, UnitOf, check_unit, unit_of_node
 
 _VERSION = 1
 """Goes into cache keys; raised whenever the same settings would give texts of another kind."""
@@ -24,7 +26,7 @@ class DPFusionTransform(TransformComponent):
 
         documents = IngestionPipeline(transformations=[DPFusionTransform(llm)]).run(documents=raw)
 
-    Each document is one privacy unit, named by ``ref_doc_id`` or its id. A pipeline's cache gives the same
+    Each document is one privacy unit, named by where it came from. A pipeline's cache gives the same
     paraphrase again at no cost; its keys say the model and every privacy setting.
 
     Args:
@@ -33,6 +35,10 @@ class DPFusionTransform(TransformComponent):
         metadata_keys: Keys of metadata that are public and kept.
         keep_ids: Whether ids are public and kept. By default documents get new ones.
         batch_size: How many documents go through the model at once.
+        unit: What names a document's unit; see :class:`~llamaindex_dpfusion.DPFusionNodePostprocessor`.
+
+    Raises:
+        PrivacyParameterError: If an option is unknown.
 
     Example:
         >>> transform = DPFusionTransform(DPFusionLLM(epsilon=8.0, max_tokens=10))
@@ -46,9 +52,12 @@ class DPFusionTransform(TransformComponent):
     metadata_keys: tuple[str, ...] = ()
     keep_ids: bool = False
     batch_size: int = Field(default=8, gt=0)
+    unit: UnitOf = Field(default="document", exclude=True)
 
     def __init__(self, llm: DPFusionLLM, **kwargs: Any) -> None:
-        super().__init__(**{"llm": llm, **kwargs})
+        options = canonical(kwargs, type(self).model_fields.keys() - {"llm"}, type(self).__name__)
+        check_unit(options.get("unit", "document"))
+        super().__init__(**{"llm": llm, **options})
 
     @classmethod
     def class_name(cls) -> str:
@@ -104,8 +113,15 @@ class DPFusionTransform(TransformComponent):
             yield filled[start : start + self.batch_size]
 
     def _messages(self, node: BaseNode) -> list[Message]:
-        unit = node.ref_doc_id or node.node_id or DEFAULT_UNIT
-        text = Segment(node.get_content(MetadataMode.NONE), is_private=True, unit=unit)
+        unit = unit_of_node(node, self.unit)
+        if not unit.is_stable and self.llm.engine.ledger is not None:
+            raise RefusedError(
+                "A document is named by an id that may change when it is read again, so its budget in the ledger "
+                f"would start anew. {STABLE_MEND.replace('DPFusionNodePostprocessor', 'DPFusionTransform')}"
+            )
+        if not unit.is_stable:
+            warn_unstable(STABLE_MEND.replace("DPFusionNodePostprocessor", "DPFusionTransform"))
+        text = Segment(node.get_content(MetadataMode.NONE), is_private=True, unit=unit.name or DEFAULT_UNIT)
         system = [Message("system", self.llm.system_prompt)] if self.llm.system_prompt else []
         return [*system, Message("user", [text, Segment(f"\n\n{self.instruction}")])]
 

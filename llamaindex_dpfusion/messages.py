@@ -11,7 +11,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from dpfusion_core.adapters import Marks
-from dpfusion_core.errors import UnsupportedError
+from dpfusion_core.errors import UnsupportedError, ViewError, errors_as
 from dpfusion_core.messages import Message, Segment, ToolCall
 from dpfusion_core.tokenization import Tokenizer
 from dpfusion_core.views import Placeholder, Views
@@ -140,8 +140,9 @@ def prompt_views(segments: Sequence[Segment], tokenizer: Tokenizer, placeholder:
         text = "".join(placeholder(s) if s.is_private and s.unit != revealed else s.text for s in segments)
         start = getattr(tokenizer, "bos_token", None)
         has_start = isinstance(start, str) and text.startswith(start)
-        encoded = tokenizer(text, add_special_tokens=not has_start, verbose=False)
-        return tuple(int(i) for i in encoded["input_ids"])
+        with errors_as(ViewError, "The tokenizer cannot read the prompt ({error})."):
+            encoded = tokenizer(text, add_special_tokens=not has_start, verbose=False)
+            return tuple(int(i) for i in encoded["input_ids"])
 
     units = dict.fromkeys(s.unit for s in segments if s.unit is not None)
     return Views(ids(None), {unit: ids(unit) for unit in units})

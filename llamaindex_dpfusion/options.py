@@ -1,6 +1,7 @@
 """From the options of the LLM and of one call to those of the engine."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from dpfusion_core.adapters import canonical
@@ -26,6 +27,23 @@ _OWN = (
     "top_p",
 )
 _CALL = frozenset({*_OWN, "json_schema", "tool_choice", "tools"})
+
+
+def named_as(
+    function: Callable[..., Any], given: Mapping[str, Any], owner: str, *more: str
+) -> dict[str, Any]:
+    """Return arguments for a function of LlamaIndex, or refuse those that it does not know.
+
+    Args:
+        function: Gets them.
+        given: The arguments as the caller has named them.
+        owner: What is made, for errors.
+        *more: Names that are known besides.
+
+    Raises:
+        PrivacyParameterError: If a name is unknown.
+    """
+    return canonical(given, inspect.signature(function).parameters.keys() - {"self"} | {*more}, owner)
 
 
 def engine_options(model: Mapping[str, Any], call: Mapping[str, Any]) -> GenerationOptions:

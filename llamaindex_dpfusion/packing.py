@@ -11,9 +11,10 @@ from llama_index.core.node_parser.text.token import TokenTextSplitter
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.utilities.token_counting import TokenCounter
 
-from dpfusion_core.errors import ViewError
+from dpfusion_core.errors import ViewError, errors_as
 from dpfusion_core.messages import Message
 from dpfusion_core.views import build_views, fixed_placeholder
+from llamaindex_dpfusion.options import named_as
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.seals import Seal
 
@@ -44,7 +45,7 @@ class DPFusionPromptHelper(PromptHelper):
     def __init__(
         self, *args: Any, tokenizer: Callable[[str], list[int]] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **named_as(PromptHelper.__init__, kwargs, type(self).__name__, "tokenizer"))
         self._token_counter = _TokenCounter(tokenizer=tokenizer)
 
     @classmethod
@@ -59,6 +60,9 @@ class DPFusionPromptHelper(PromptHelper):
         Args:
             llm: A :class:`~llamaindex_dpfusion.DPFusionLLM`, or a structured LLM around one.
             **options: Further arguments of LlamaIndex's ``PromptHelper``.
+
+        Raises:
+            PrivacyParameterError: If an argument is unknown.
         """
         inner: Any = llm.llm if isinstance(llm, StructuredLLM) else llm
         metadata, tokenizer = llm.metadata, inner.engine.backend.tokenizer
@@ -163,7 +167,8 @@ class _TokenCounter(TokenCounter):
 
 def _counter(tokenizer: Any) -> Callable[[str], list[int]]:
     def tokens(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        with errors_as(ViewError, "The tokenizer cannot read a document ({error})."):
+            return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     return tokens
 

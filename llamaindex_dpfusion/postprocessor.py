@@ -10,10 +10,11 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
 from dpfusion_core.adapters import canonical
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT
 from llamaindex_dpfusion.marks import Tag
 from llamaindex_dpfusion.nodes import SealedNode
+from llamaindex_dpfusion.options import named_as
 from llamaindex_dpfusion.tracing import bare, untraced
 from llamaindex_dpfusion.units import UnitOf, check_unit, unit_of_node
 
@@ -82,7 +83,9 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
     def _sealed(self, node: BaseNode) -> SealedNode:
         if isinstance(node, SealedNode):  # whoever has sealed it first has said whose it is
             return node.in_vault() if self.vault else node
-        if self.public is not None and self.public(node) is True:
+        with errors_as(ViewError, "The function that says which nodes are public failed ({error})."):
+            is_public = self.public is not None and self.public(node) is True
+        if is_public:
             return SealedNode.of(node, None, "", vault=self.vault)
         unit = unit_of_node(node, self.unit)
         tag: Tag = "" if unit.is_stable else "unstable"
@@ -97,12 +100,16 @@ class DPFusionRetriever(BaseRetriever):
     Args:
         retriever: Finds the nodes.
         sealing: How they are sealed; in vault mode by default.
+        **kwargs: Further arguments of LlamaIndex's ``BaseRetriever``.
+
+    Raises:
+        PrivacyParameterError: If an argument is unknown.
     """
 
     def __init__(
         self, retriever: BaseRetriever, sealing: DPFusionNodePostprocessor | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**named_as(BaseRetriever.__init__, kwargs, type(self).__name__))
         self._inner = retriever
         self._sealing = sealing or DPFusionNodePostprocessor(vault=True)
 

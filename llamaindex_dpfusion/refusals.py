@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from dpfusion_core.errors import DPFusionError, RefusedError
+from dpfusion_core.errors import DPFusionError, RefusedError, raise_bare
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,12 +17,7 @@ def not_swallowed() -> Iterator[None]:
     try:
         yield
     except DPFusionError as error:
-        if not isinstance(error, ValueError):
-            raise
-        refused = RefusedError(error)
-    else:
-        return
-    raise refused
+        raise_bare(RefusedError(error) if isinstance(error, ValueError) else error)
 
 
 def anot_swallowed(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:

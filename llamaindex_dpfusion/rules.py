@@ -76,7 +76,10 @@ def segments_of(written: Sequence[Written], rule: Rule) -> list[Segment]:
     if rule.unmarked in ("strict", "private"):
         # Of the text of templates, whoever has written the template has said that it is public.
         of_templates = [w.said for w in written if w.piece.tag == "template"]
-        decide(of_templates, "public", mends=_MENDS)
+        is_any_private = any(
+            w.piece.unit is not None or w.said.is_open for w in written if w.piece.tag != "template"
+        )
+        decide(of_templates, "public" if is_any_private else "error", mends=_MENDS)
         written = [
             replace(w, said=replace(w.said, mark=False)) if w.piece.tag == "template" else w for w in written
         ]

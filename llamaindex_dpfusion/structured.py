@@ -6,11 +6,15 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ChatResponseAsyncGen,
     ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
     MessageRole,
 )
 from llama_index.core.bridge.pydantic import BaseModel
@@ -20,7 +24,8 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from pydantic_core import from_json
 
 from dpfusion_core.errors import BackendError
-from llamaindex_dpfusion.messages import sealed_messages
+from llamaindex_dpfusion.answers import bare_prompt
+from llamaindex_dpfusion.messages import sealed_messages, sealed_text
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.tracing import untraced
 
@@ -190,6 +195,30 @@ class DPFusionStructuredLLM(StructuredLLM):
         return (_response(found) async for found in astream(responses, self.output_cls))
 
     @untraced
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a bare prompt with an object; the inner LLM's ``complete_policy`` says what the prompt is."""
+        return chat_response_to_completion_response(self.chat(self._bare(prompt), **kwargs))
+
+    @untraced
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a bare prompt with an object; see :meth:`complete`."""
+        return chat_response_to_completion_response(await self.achat(self._bare(prompt), **kwargs))
+
+    @untraced
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Answer a bare prompt with an object that grows; see :meth:`complete`."""
+        responses = self.stream_chat(self._bare(prompt), **kwargs)
+        return (chat_response_to_completion_response(response) for response in responses)
+
+    @untraced
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Answer a bare prompt with an object that grows; see :meth:`complete`."""
+        responses = await self.astream_chat(self._bare(prompt), **kwargs)
+        return (chat_response_to_completion_response(response) async for response in responses)
+
+    @untraced
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a template and answer it with JSON."""
         return self.chat(self._inner.fill_in(prompt, prompt_args)).message.content or ""
@@ -210,6 +239,12 @@ class DPFusionStructuredLLM(StructuredLLM):
         """Fill in a template and answer it with JSON that grows."""
         responses = await self.astream_chat(self._inner.fill_in(prompt, prompt_args))
         return (response.message.content or "" async for response in responses)
+
+    def _bare(self, prompt: str) -> list[ChatMessage]:
+        pieces = bare_prompt(self._inner, prompt)
+        if self._inner.complete_policy == "public":
+            return [ChatMessage(sealed_text(pieces), additional_kwargs={"is_private": False})]
+        return [ChatMessage(sealed_text(pieces))]
 
     def _asked(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         return asking_for_json(messages, self.output_cls)

@@ -12,6 +12,7 @@ from llama_index.core.schema import NodeWithScore, QueryType
 from llama_index.core.settings import Settings
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
+from llamaindex_dpfusion.options import named_as
 from llamaindex_dpfusion.packing import DPFusionPromptHelper
 from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor
 
@@ -28,6 +29,9 @@ class DPFusionSynthesizer(BaseSynthesizer):
         llm: The LLM; ``Settings.llm`` by default.
         sealing: How nodes are sealed.
         **options: Further arguments of LlamaIndex's ``get_response_synthesizer``.
+
+    Raises:
+        PrivacyParameterError: If an argument is unknown.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class DPFusionSynthesizer(BaseSynthesizer):
         sealing: DPFusionNodePostprocessor | None = None,
         **options: Any,
     ) -> None:
+        options = named_as(get_response_synthesizer, options, type(self).__name__)
         llm = llm or Settings.llm
         helper = options.pop("prompt_helper", None) or DPFusionPromptHelper.from_llm(llm)
         self._inner = get_response_synthesizer(

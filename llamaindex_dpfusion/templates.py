@@ -16,13 +16,14 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, Sel
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from dpfusion_core.adapters import Marks
-from dpfusion_core.errors import RefusedError
+from dpfusion_core.errors import RefusedError, ViewError, errors_as
 from llamaindex_dpfusion.components import asks_about_a_response, parts_of
 from llamaindex_dpfusion.messages import sealed_text, text_of
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.seals import Piece
 from llamaindex_dpfusion.standins import Items, Names, NodeStandIn, PublicStandIn, StandIn
 
+_FAILED = "The prompt template, or an output parser, cannot be filled in ({error})."
 _DAMAGED = re.compile(r"\[\[dpfa", re.IGNORECASE)
 _TELLING = 6  # so many characters of a nonce stand in no other text by chance
 
@@ -62,7 +63,8 @@ class FilledTemplate:
             public = set(public) - {"query_str"}
         # What a function computes may come from any argument, so it is private whatever its name.
         functions = prompt.function_mappings or {}
-        computed = {name: function(**values) for name, function in functions.items()}
+        with errors_as(ViewError, "A function of the prompt template failed ({error})."):
+            computed = {name: function(**values) for name, function in functions.items()}
         self._arguments = {
             name: self._stand_in(value, is_public=name in public) for name, value in values.items()
         } | {name: self._stand_in(value, is_public=False) for name, value in computed.items()}
@@ -70,9 +72,10 @@ class FilledTemplate:
 
     def messages(self) -> list[ChatMessage]:
         """Return the filled in messages and the system prompt; every piece of their text is sealed."""
-        messages = self._prompt.format_messages(llm=self._llm, **self._arguments)
-        if self._llm.output_parser is not None:
-            messages = self._llm.output_parser.format_messages(messages)
+        with errors_as(ViewError, _FAILED):
+            messages = self._prompt.format_messages(llm=self._llm, **self._arguments)
+            if self._llm.output_parser is not None:
+                messages = self._llm.output_parser.format_messages(messages)
         return [*system_messages(self._llm), *map(self._seal_message, messages)]
 
     def text(self, extend: Callable[[str], str]) -> str:
@@ -81,15 +84,17 @@ class FilledTemplate:
         Args:
             extend: Adds the prompts that stand around every text.
         """
-        text = self._prompt.format(
-            llm=self._llm,
-            messages_to_prompt=self._llm.messages_to_prompt,
-            completion_to_prompt=self._llm.completion_to_prompt,
-            **self._arguments,
-        )
-        if self._llm.output_parser is not None:
-            text = self._llm.output_parser.format(text)
-        return self._seal(extend(text))
+        with errors_as(ViewError, _FAILED):
+            text = self._prompt.format(
+                llm=self._llm,
+                messages_to_prompt=self._llm.messages_to_prompt,
+                completion_to_prompt=self._llm.completion_to_prompt,
+                **self._arguments,
+            )
+            if self._llm.output_parser is not None:
+                text = self._llm.output_parser.format(text)
+            text = extend(text)
+        return self._seal(text)
 
     def _seal(self, text: str, *, said: bool | None = None, unit: str | None = None) -> str:
         """Return filled in text with every piece of it sealed.
@@ -172,7 +177,9 @@ class FilledTemplate:
             return NodeStandIn(self._stand_in(value.get_content(MetadataMode.LLM), is_public=is_public).plain)
         if is_public or value is None:
             return value
-        return self._stand_in(str(value), is_public=False)
+        with errors_as(ViewError, "An argument of the prompt template has no text ({error})."):
+            text = str(value)
+        return self._stand_in(text, is_public=False)
 
     def _public_again(self, value: Any) -> Any:
         return self._stand_in(value, is_public=True)

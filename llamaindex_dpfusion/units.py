@@ -5,7 +5,7 @@ from collections.abc import Callable
 from llama_index.core.schema import BaseNode
 
 from dpfusion_core.adapters import DocumentUnit, document_unit
-from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 
 UnitOf = str | Callable[[BaseNode], str | None]
 """Which privacy unit a node belongs to.
@@ -45,7 +45,8 @@ def unit_of_node(node: BaseNode, unit: UnitOf) -> DocumentUnit:
         DocumentUnit(name='cv-3.txt', is_stable=True)
     """
     if callable(unit):
-        name = unit(node)
+        with errors_as(ViewError, "The function that names a node's privacy unit failed ({error})."):
+            name = unit(node)
         return DocumentUnit(name if isinstance(name, str) and name.strip() else None, is_stable=True)
     if unit == "node":
         return document_unit({}, parent_id=node.node_id)

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
@@ -13,6 +14,8 @@ from llama_index.core.prompts.mixin import PromptMixin
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
 from llama_index.core.settings import Settings
 from llama_index_instrumentation import dispatcher
+
+from tests.llamaindex.recording import recording_llm
 
 SIGNATURES = {
     (LLM, "_get_messages"): ["self", "prompt", "prompt_args"],
@@ -90,3 +93,34 @@ def test_no_method_of_the_llm_is_wrapped_in_a_span() -> None:
     for cls in (DPFusionLLM, DPFusionStructuredLLM, DPFusionNodePostprocessor, DPFusionRetriever):
         for name, method in vars(cls).items():
             assert type(method).__name__ != "FunctionWrapper", f"{cls.__name__}.{name}"
+
+
+def test_components_still_write_what_is_read_of_them() -> None:
+    from llama_index.core.agent.react.types import ObservationReasoningStep
+    from llama_index.core.agent.workflow import CodeActAgent
+    from llama_index.core.memory import ChatSummaryMemoryBuffer
+    from llama_index.core.memory.memory import DEFAULT_MEMORY_BLOCKS_TEMPLATE
+    from llama_index.core.postprocessor.rankGPT_rerank import RankGPTRerank
+
+    from llamaindex_dpfusion.components import parts_of, passages
+
+    def is_private(message: ChatMessage) -> bool:
+        return all(private for _, private in parts_of(message, message.content or ""))
+
+    observation = ObservationReasoningStep(observation="Ann is ill.").get_content()
+    assert is_private(ChatMessage(observation)), ADVICE.format(name="ObservationReasoningStep")
+    source = inspect.getsource(CodeActAgent)
+    assert 'f"Result of executing the code given:' in source, ADVICE.format(name="CodeActAgent")
+    assert is_private(ChatMessage("Result of executing the code given:\n\nAnn is ill."))
+    history = [ChatMessage("Ann is ill.")]
+    transcript = ChatSummaryMemoryBuffer._get_prompt_to_summarize(None, history)  # type: ignore[arg-type]
+    assert is_private(ChatMessage(transcript)), ADVICE.format(name="ChatSummaryMemoryBuffer")
+    memory = DEFAULT_MEMORY_BLOCKS_TEMPLATE.format(memory_blocks=[("known", [TextBlock(text="Ann is ill.")])])
+    [said] = [
+        part for part, private in parts_of(ChatMessage(role="system"), f"Be brief. {memory}") if private
+    ]
+    assert "Ann is ill." in said, ADVICE.format(name="Memory")
+    items = {"query": "Who?", "hits": [{"content": "Ann is ill."}, {"content": "Bob is ill."}]}
+    asked = RankGPTRerank(llm=recording_llm()[0]).create_permutation_instruction(items)
+    shown = [asked[i].content for i in sorted(passages(asked))]
+    assert shown == ["[1] Ann is ill.", "[2] Bob is ill."], ADVICE.format(name="RankGPTRerank")
