@@ -42,7 +42,7 @@ class DPFusionTransform(TransformComponent):
 
     Example:
         >>> transform = DPFusionTransform(DPFusionLLM(epsilon=8.0, max_tokens=10))
-        >>> [private] = transform([Document(text="Ann lives in Oslo.", metadata={"ward": "3"})])
+        >>> [private] = transform([Document(text="Ann lives in Oslo.", doc_id="ann", metadata={"ward": "3"})])
         >>> sorted(private.metadata)
         ['dp_fusion_delta', 'dp_fusion_epsilon']
     """

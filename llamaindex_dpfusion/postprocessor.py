@@ -43,6 +43,7 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
         PrivacyParameterError: If an option is unknown, or ``unit`` or ``public`` is none of those.
 
     Example:
+        >>> from llama_index.core.schema import MetadataMode, TextNode
         >>> nodes = [NodeWithScore(node=TextNode(text="Ann lives in Oslo.", id_="ann"))]
         >>> sealed = DPFusionNodePostprocessor().postprocess_nodes(nodes)
         >>> sealed[0].node.text
