@@ -1,5 +1,6 @@
 """What the site is made of: docstrings as Markdown, numbers as the benchmarks printed them."""
 
+import importlib
 import importlib.util
 import re
 from typing import Any
@@ -65,3 +66,15 @@ def test_links_of_the_readme_lead_somewhere(link: str) -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("package", ["dpfusion_core", "dpfusion_core.privacy"])
+def test_every_public_name_is_in_the_reference(package: str) -> None:
+    """These packages load their names at first use, so the reference names them one by one."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    listed = re.findall(r"^::: (\w+\.[\w.]+)$", pages, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(importlib.import_module(package).__all__) <= {path.rpartition(".")[2] for path in listed}
+    for path in listed:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), path
