@@ -96,9 +96,14 @@ def test_extras_that_cannot_be_read_mean_private() -> None:
     assert privacy(HumanMessage([{"type": "text", "text": "x", "extras": "is_private"}])) == [True]
 
 
-@pytest.mark.parametrize("value", [False, None, 0, ""])
-def test_false_values_do_not_mean_private(value: object) -> None:
+@pytest.mark.parametrize("value", [False, None])
+def test_false_and_nothing_do_not_mean_private(value: object) -> None:
     assert privacy(HumanMessage("x", additional_kwargs={"is_private": value})) == [False]
+
+
+@pytest.mark.parametrize("value", [0, "", "no", "false", []])
+def test_what_only_resembles_false_means_private(value: object) -> None:
+    assert privacy(HumanMessage("x", additional_kwargs={"is_private": value})) == [True]
 
 
 def test_only_the_exact_flag_makes_public_against_the_default() -> None:

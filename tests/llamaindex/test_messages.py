@@ -47,7 +47,7 @@ def test_every_role_of_llama_index_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("flag", "unit"),
-    [(True, DEFAULT_UNIT), (False, None), ("yes", DEFAULT_UNIT), (0, None), ("", None)],
+    [(True, DEFAULT_UNIT), (False, None), ("yes", DEFAULT_UNIT), (0, DEFAULT_UNIT), ("", DEFAULT_UNIT)],
 )
 @pytest.mark.parametrize("role", ["user", "system", "tool"])
 def test_a_flag_says_what_a_message_is(role: str, flag: Any, unit: str | None) -> None:

@@ -12,9 +12,9 @@ _FLAGS = frozenset({"isprivate", "private"})
 class Marks:
     """The flags and the unit that some places of a message or block hold.
 
-    There is one polarity. A value that is true, or that cannot be read, makes the text private,
-    whatever the other places say. Only the exact key ``is_private`` with a false value says that a
-    text is public; a key that merely resembles it can protect, never expose.
+    There is one polarity. Whatever is not exactly ``False`` makes the text private, also what cannot be
+    read, such as ``0`` or ``"no"``, and whatever the other places say. Only the exact key ``is_private``
+    says that a text is public; a key that merely resembles it can protect, never expose.
 
     Attributes:
         flags: Every flag that was found.
@@ -61,19 +61,12 @@ class Marks:
                 elif value is None:
                     continue
                 elif name in _FLAGS:
-                    flags += [True] if _truth(value) else [False] * (key == "is_private")
+                    flags += [True] if value is not False else [False] * (key == "is_private")
                 elif name == "unit":
                     units.add(_unit_name(value))
         if len(units) > 1:
             raise ViewError("A message or content block names two different units. Name one.")
         return cls(tuple(flags), next(iter(units), None), is_stable)
-
-
-def _truth(value: object) -> bool:
-    try:
-        return bool(value)
-    except Exception:  # noqa: BLE001  a value that cannot be read means private
-        return True
 
 
 def _unit_name(value: object) -> str:
