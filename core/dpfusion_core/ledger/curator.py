@@ -97,6 +97,7 @@ class LedgerCurator(LedgerBase):
                 balance.budget = budgets.get(order, 0)
             recorded = {order: balance.budget for order, balance in state.balances.items()}
             details = {"epsilon": budget.epsilon, "delta": budget.delta, "reason": reason.strip()}
+            details |= {"shares": state.shares}
             transaction.set_budget(state)
             transaction.append("amend", hashed, None, recorded, details, state.balances)
             transaction.finish()

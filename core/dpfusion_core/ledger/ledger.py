@@ -95,7 +95,9 @@ class PrivacyLedger(LedgerCurator):
                 raise PrivacyParameterError(
                     f"Expected a RenyiLoss known up to order={order:g} for every unit."
                 )
-        details = {"note": dict(note)} if note else {}
+        # What the request was is on record: the account that it met may have been changed for its sake.
+        details: dict[str, Any] = {"accounting": accounting, "neighbours": neighbours}
+        details |= {"note": dict(note)} if note else {}
         hashes = self._hash(losses)
         if len(set(hashes.values())) < len(hashes):
             raise PrivacyParameterError(

@@ -17,7 +17,7 @@ from dpfusion_core.ledger.verification import Chain, Problems, Progress, Verific
 
 PAGE = 5_000  # rows that are held in memory at once
 
-_HEADS = sa.select(meta.c.seq, meta.c.head)
+_HEADS = sa.select(meta.c.seq, meta.c.head, meta.c.time)
 _ALL_ACCOUNTS = sa.select(
     accounts, balances.c.renyi_order, balances.c.budget, balances.c.spent, balances.c.is_open
 ).outerjoin(balances, balances.c.unit == accounts.c.unit)
@@ -75,7 +75,7 @@ def verify(
     report = _Reading(progress, 2 * count_rows(connection, log) if progress else 0)
     with closing(_stream(connection, _LOG)) as rows:
         found.read(report.rows(rows))
-    found.finish([(row.seq, row.head) for row in connection.execute(_HEADS)])
+    found.finish([tuple(row) for row in connection.execute(_HEADS)])
     # Byte by byte, whatever language the server sorts by: Python compares like that too.
     is_sqlite = connection.dialect.name == "sqlite"
     unit, owner = (each if is_sqlite else each.collate("C") for each in (log.c.unit, accounts.c.unit))

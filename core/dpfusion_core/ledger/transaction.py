@@ -14,6 +14,7 @@ from dpfusion_core.ledger.reading import changed, read_accounts
 from dpfusion_core.ledger.schema import accounts, balances, log, meta
 
 SKEW = timedelta(minutes=5)  # by which the clocks of hosts may differ
+_LAST = 2**62  # no log has so many entries, and numbers beyond twice of it do not fit a column
 EARLIEST = 2020  # a clock that shows an earlier year was never set
 
 # SQLite, which has locked already, leaves the clause out.
@@ -59,7 +60,7 @@ class Transaction:
                 f"The ledger was brought to schema {version} while this process used it with schema "
                 f"{len(schema.MIGRATIONS)}. Upgrade dpfusion if need be, and start the process again."
             )
-        if not (type(self._seq) is int and isinstance(self._hash, str)):
+        if not (type(self._seq) is int and 0 <= self._seq < _LAST and isinstance(self._hash, str)):
             raise changed("head")
         self._time = _time_of(now, last)
         self._entries: list[dict[str, Any]] = []

@@ -84,6 +84,7 @@ class Chain:
         count: How many rows were read.
         seq: Number of the last entry.
         hash: Its code.
+        time: When it was written.
         broken: Numbers of the entries that are not genuine.
     """
 
@@ -94,6 +95,7 @@ class Chain:
         self.count = 0
         self.seq = 0
         self.hash = GENESIS
+        self.time: object = ""
         self.broken: set[object] = set()
 
     def read(self, rows: Iterable[Sequence[Any]]) -> None:
@@ -114,9 +116,9 @@ class Chain:
             if not is_genuine(self._keyring, row):
                 self._problems.add(f"entry {seq} was changed, or written without the key")
                 self.broken.add(seq)
-            self.seq, self.hash = seq, code
+            self.seq, self.hash, self.time = seq, code, row[1]
 
-    def finish(self, heads: Sequence[tuple[Any, Any]]) -> None:
+    def finish(self, heads: Sequence[tuple[Any, Any, Any]]) -> None:
         """Compare with the heads that the ledger has of itself; it should have one."""
         if self._noted is not None and self._noted[0] > self.seq:
             self._problems.add(
@@ -124,10 +126,12 @@ class Chain:
             )
         if len(heads) != 1:
             self._problems.add(f"the ledger has {len(heads)} heads in place of one")
-        for seq, code in heads[:1]:
+        for seq, code, time in heads[:1]:
             if (seq, code) != (self.seq, self.hash):
                 said = seq if type(seq) is int else "something else"
                 self._problems.add(f"the log ends at entry {self.seq}, the ledger says {said}")
+            elif time != self.time:
+                self._problems.add(f"the ledger has another time for entry {self.seq} than the log")
 
 
 def compare(
@@ -168,11 +172,17 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
             else:  # it would have had its whole budget again
                 problems.add(f"entry {seq} opens an account that was open already")
             continue
-        if account is None or not amounts.keys() <= account.balances.keys():
+        charged = {*amounts, *details.get("closed", ())}
+        if account is None or not charged <= account.balances.keys():
             problems.add(f"entry {seq} belongs to an account that was never opened")
             continue
         if kind == "amend":
             account.epsilon, account.delta = details["epsilon"], details["delta"]
+            if (
+                amounts.keys() != account.balances.keys()
+                or details.get("shares", account.shares) != account.shares
+            ):
+                problems.add(f"entry {seq} amends an account that was another at its time")
             for order, amount in amounts.items():
                 account.balances[order].budget = amount
             continue
@@ -182,8 +192,13 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
                 problems.add(f"entry {seq} gives back more than was reserved")
         else:
             reserved[reservation] = amounts
-            if not details.get("exhausted") and not _fitted(account, amounts):
-                problems.add(f"entry {seq} charges more than the budget had left at its time")
+            if not _suits(account, details):
+                problems.add(f"entry {seq} charges for a request of another kind than the account's")
+            if not details.get("exhausted"):
+                if any(each.is_open and order not in charged for order, each in account.balances.items()):
+                    problems.add(f"entry {seq} leaves out an order at which the account is kept")
+                if not _fitted(account, amounts):
+                    problems.add(f"entry {seq} charges more than the budget had left at its time")
         for order, amount in amounts.items():
             account.balances[order].spent += amount if kind == "reserve" else -amount
         for order in details.get("closed", ()):
@@ -203,6 +218,13 @@ def _opened(unit: str, amounts: Mapping[float, int], details: Mapping[str, Any])
         details["shares"],
         {order: Balance(amount) for order, amount in amounts.items()},
     )
+
+
+def _suits(account: AccountState, details: Mapping[str, Any]) -> bool:
+    """Return whether a request was one that the account pays for: the rule of ``base.check_kind``."""
+    accounting = details.get("accounting", account.accounting)
+    neighbours = details.get("neighbours", account.neighbours)
+    return accounting == account.accounting and not account.neighbours == "replace" != neighbours
 
 
 def _fitted(account: AccountState, charged: Mapping[float, int]) -> bool:

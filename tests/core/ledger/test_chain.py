@@ -59,7 +59,7 @@ def test_entries_tell_what_happened(make: Make) -> None:
     assert [entry.seq for entry in entries] == list(range(1, 10))
     assert [entry.kind for entry in ledger.entries("b")] == ["open", "reserve", "amend"]
     assert entries[1].amounts == {4.0: 10**12}
-    assert entries[1].details == {"note": {"tokens": 7}}
+    assert entries[1].details == {"accounting": "fixed", "neighbours": "zero-out", "note": {"tokens": 7}}
     assert entries[2].amounts == {4.0: 5 * 10**11}
     assert entries[1].reservation == entries[2].reservation
     assert entries[3].previous == entries[2].hash
@@ -138,6 +138,7 @@ MEND_HEAD = (
         ),
         (["UPDATE dpfusion_meta SET seq = 20"], "the ledger says 20"),
         (["UPDATE dpfusion_meta SET head = 'x'"], "the ledger says 9"),
+        (["UPDATE dpfusion_meta SET time = '2099-01-01T00:00:00.000000+00:00'"], "another time for entry 9"),
     ],
 )
 def test_every_kind_of_tampering_is_found(make: Make, url: str, statements: list[str], problem: str) -> None:
@@ -172,6 +173,75 @@ def test_a_budget_that_was_raised_for_one_request_is_found(make: Make, url: str,
     ledger.reserve({"a": loss(4.0)}, order=4.0, accounting=accounting)
     tamper(url, "UPDATE dpfusion_balances SET budget = budget - 9000000000000")
     assert ledger.verify().problems == ("entry 3 charges more than the budget had left at its time",)
+
+
+def test_an_order_that_was_hidden_from_requests_is_found(make: Make, url: str) -> None:
+    ledger = make(budget=BudgetPolicy(PrivacyBudget(16.0), orders=(4.0, 8.0)))
+    total = {each.order: each.budget for each in ledger.open("a", order=4.0).balances}
+    for order, other in ((4.0, 8.0), (8.0, 4.0)):  # the whole budget at one, and once more at the other
+        tamper(url, f"UPDATE dpfusion_balances SET is_open = (1 = 0) WHERE renyi_order = {other}")
+        ledger.reserve({"a": loss(total[order], 8.0)}, order=4.0)
+        tamper(url, "UPDATE dpfusion_balances SET is_open = (1 = 1)")
+    assert ledger.verify().problems == tuple(
+        f"entry {seq} leaves out an order at which the account is kept" for seq in (2, 3)
+    )
+
+
+def test_an_order_that_the_account_never_had_is_found(make: Make, url: str) -> None:
+    ledger = make(budget=BudgetPolicy(PrivacyBudget(16.0), orders=(4.0, 8.0)))
+    ledger.open("a", order=4.0)
+    tamper(url, "UPDATE dpfusion_balances SET renyi_order = 99 WHERE renyi_order = 4.0")
+    ledger.reserve({"a": loss(0.5, 8.0)}, order=4.0)  # which closes it: nothing is known of the loss there
+    tamper(url, "UPDATE dpfusion_balances SET renyi_order = 4.0, is_open = (1 = 1) WHERE renyi_order = 99")
+    assert "entry 2 belongs to an account that was never opened" in ledger.verify().problems
+
+
+def test_an_order_that_was_hidden_from_an_amendment_is_found(make: Make, url: str) -> None:
+    ledger = make(budget=BudgetPolicy(PrivacyBudget(16.0), orders=(4.0, 8.0)))
+    ledger.open("a", order=4.0)
+    tamper(url, "UPDATE dpfusion_balances SET unit = 'x' WHERE renyi_order = 4.0")
+    ledger.amend("a", PrivacyBudget(8.0), "less")
+    tamper(
+        url,
+        "UPDATE dpfusion_balances SET unit = (SELECT unit FROM dpfusion_accounts) WHERE renyi_order = 4.0",
+    )
+    assert ledger.verify().problems == ("entry 2 amends an account that was another at its time",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "value"),
+    [
+        ({"neighbours": "replace"}, "neighbours", "zero-out"),
+        ({"accounting": "fixed"}, "accounting", "adaptive"),
+        ({"accounting": "adaptive"}, "accounting", "fixed"),
+    ],
+)
+def test_an_account_that_was_of_another_kind_for_one_request_is_found(
+    make: Make, url: str, kind: dict[str, Any], column: str, value: str
+) -> None:
+    ledger = make(budget=BUDGET)
+    ledger.reserve({"a": loss(0.1)}, order=4.0, **kind)
+    tamper(url, f"UPDATE dpfusion_accounts SET {column} = '{value}'")
+    ledger.reserve({"a": loss(0.1)}, order=4.0, **{**kind, column: value})
+    tamper(url, f"UPDATE dpfusion_accounts SET {column} = '{kind[column]}'")
+    assert ledger.verify().problems == ("entry 3 charges for a request of another kind than the account's",)
+
+
+def test_a_delta_that_was_shared_by_fewer_orders_for_an_amendment_is_found(make: Make, url: str) -> None:
+    ledger = make(budget=BudgetPolicy(PrivacyBudget(16.0), orders=(4.0, 8.0)))
+    ledger.open("a", order=4.0)
+    tamper(url, "UPDATE dpfusion_accounts SET shares = 1")
+    ledger.amend("a", PrivacyBudget(17.0), "more")
+    tamper(url, "UPDATE dpfusion_accounts SET shares = 2")
+    assert ledger.verify().problems == ("entry 2 amends an account that was another at its time",)
+
+
+def test_what_a_head_cannot_hold_is_an_error_of_ours(make: Make, url: str) -> None:
+    ledger = make(budget=BUDGET)
+    fill(ledger)
+    tamper(url, f"UPDATE dpfusion_meta SET seq = {2**63 - 1}")
+    with pytest.raises(LedgerError, match="head of the ledger was changed"):
+        ledger.reserve({"a": loss(0.1)}, order=4.0)
 
 
 def test_an_account_that_was_taken_away_and_opened_anew_is_found(make: Make, url: str) -> None:
@@ -380,6 +450,7 @@ def test_a_log_cut_back_together_with_its_balances_is_found_by_a_head(make: Make
         "UPDATE dpfusion_balances SET spent = spent - 250000000000 "
         "WHERE unit = (SELECT unit FROM dpfusion_log WHERE seq = 1)",
         MEND_HEAD,
+        "UPDATE dpfusion_meta SET time = (SELECT time FROM dpfusion_log ORDER BY seq DESC LIMIT 1)",
     ]
     tamper(url, *cut)
     assert ledger.verify().ok  # no one can tell from the ledger alone
