@@ -39,7 +39,7 @@ FRONT = re.compile(r"(?:\[|\[\[/?(?:d|dp)?)\Z")
 REST = re.compile(r"\A\s*(\[?[\w.~%:+/-]*\]\]?)")
 """The last characters of one."""
 
-_MIDDLE = re.compile(r"\A\s*(\[?[\w.~%/+-]*:[\w.~%:-]*)\s*\Z")
+_MIDDLE = re.compile(r"\A\s*(?=\S{8})(\[?[\w.~%/+-]*:[\w.~%:-]*)\s*\Z")
 
 # What LlamaIndex's generic formatters write of a message's flags into a prompt.
 _FLAGS = re.compile(r"\n?\{[^\n{}]*'(?:is_private|dp_fusion)':.*\}")
@@ -93,7 +93,8 @@ def with_inner_marks(content: str, nonce: str) -> str:
 def middle_of_a_mark(text: str) -> str:
     """Return what may be a piece out of the middle of a mark, or nothing.
 
-    It must hold a separator: a word alone, such as a unit's name, may be anybody's text.
+    It must hold a separator, and enough random characters to be nothing else: a word alone, such as a
+    unit's name, or a number with a colon may be anybody's text.
     """
     found = _MIDDLE.match(text)
     return found[1] if found else ""

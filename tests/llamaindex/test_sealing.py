@@ -220,12 +220,13 @@ def test_the_shape_of_a_cut_prompt_does_not_depend_on_its_words(
     words: list[str], cuts: tuple[int, int]
 ) -> None:
     shapes = set()
-    for text in (" ".join(words), "x" * len(" ".join(words))):
+    for text in (" ".join(words), re.sub(r"\S", "x", " ".join(words))):  # blanks alone are no segment
         sealer = Sealer()
         seals = [sealer.seal(text, f"d{i}", remember=True) for i in range(3)]
         prompt = "\n\n".join(seal.opening + seal.content + seal.closing for seal in seals)
+        cut = prompt[cuts[0] : cuts[0] + cuts[1]].strip()
         try:
-            pieces = sealer.read_pieces(prompt[cuts[0] : cuts[0] + cuts[1]].strip(), said=True)
+            pieces = sealer.read_pieces(cut, said=True)
         except ViewError:
             return
         shapes.add(sum(piece.unit is not None for piece in pieces))
