@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dpfusion_core.errors import ViewError
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
+from dpfusion_core.units import unit_id
 
 _FLAGS = frozenset({"isprivate", "private"})
 
@@ -18,7 +19,7 @@ class Marks:
 
     Attributes:
         flags: Every flag that was found.
-        unit: The privacy unit that is named, if any.
+        unit: The privacy unit that is named, if any, in the normal form of its id.
         is_stable: Whether the unit's name stays the same when the same thing comes again; False where
             a place says ``unit_is_stable: False``.
 
@@ -43,7 +44,8 @@ class Marks:
         """Read mappings that may hold marks; None is no place, anything else makes the text private.
 
         Raises:
-            ViewError: If two units are named, or a unit's name is not a string or a number.
+            ViewError: If two units are named (two spellings of one are one), or what names a unit is no
+                string, no number, or no id.
         """
         flags: list[bool] = []
         units: set[str] = set()
@@ -72,6 +74,7 @@ class Marks:
 def _unit_name(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if isinstance(value, str) and value.strip():
-        return value
+    if isinstance(value, str):
+        with errors_as(ViewError, str, only=PrivacyParameterError, ours=ViewError):
+            return unit_id(value)
     raise ViewError("The unit of a message or content block must be a non-empty string.")

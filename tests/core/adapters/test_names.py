@@ -43,6 +43,15 @@ def test_one_true_flag_makes_private_and_only_the_exact_key_makes_public() -> No
         Marks.read({"unit": "a"}, {"unit": "b"})
 
 
+def test_spellings_of_one_unit_are_one_unit_and_what_is_no_id_is_refused() -> None:
+    spellings = {"unit": "HR/CV-3"}, {"unit": " hr//cv-3 "}, {"unit": "hr\\cv-3"}
+    assert Marks.read(*spellings) == Marks((), "hr/cv-3")
+    for name in ("", " \u200b", "a" * 5000, 1.5, True, ["a"]):
+        with pytest.raises(ViewError) as caught:
+            Marks.read({"unit": name})
+        assert "aaa" not in str(caught.value)
+
+
 def test_options_are_read_or_refused() -> None:
     known = {"neighbours", "ledger", "max_tokens"}
     assert canonical({"neighbors": "replace", "max_new_tokens": 5}, known, "a call") == {

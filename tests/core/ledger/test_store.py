@@ -367,9 +367,17 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_by_itself(tmp_path: Path, how: 
         path.unlink()
     else:
         path.write_bytes(b"")
-    for look in (lambda: charge(url, key=None), lambda: PrivacyLedger(url).verify()):
-        with pytest.raises(LedgerError, match=r"on purpose|no ledger at"):
+    left = {each.name for each in tmp_path.iterdir()}
+    # Who would write is told what is left of a ledger that was there; who looks, that there is none.
+    refused = {
+        "removed": (r"but x\.db\.key of one is there: the ledger was removed", "There is no ledger at"),
+        "emptied": ("is empty: it was emptied", "is empty: it was emptied"),
+    }
+    looks = (lambda: charge(url, key=None), lambda: PrivacyLedger(url).verify())
+    for look, reason in zip(looks, refused[how], strict=True):
+        with pytest.raises(LedgerError, match=reason):
             look()
+        assert {each.name for each in tmp_path.iterdir()} == left
     assert path.exists() == (how == "emptied")
     assert not path.exists() or path.read_bytes() == b""
     assert {each.name for each in tmp_path.iterdir()} - {"x.db"} == {"x.db.key"}
