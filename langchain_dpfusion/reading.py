@@ -20,7 +20,16 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from dpfusion_core.adapters import Marks, Said, Unmarked, decide, is_private, seen, warn_unstable
+from dpfusion_core.adapters import (
+    Marks,
+    Said,
+    Unmarked,
+    arguments_text,
+    decide,
+    is_private,
+    seen,
+    warn_unstable,
+)
 from dpfusion_core.errors import UnsupportedError, ViewError
 from dpfusion_core.messages import Message, Segment, ToolCall
 from langchain_dpfusion.messages import (
@@ -91,7 +100,19 @@ class Piece:
 
 @dataclass(frozen=True)
 class Turn:
-    """A message as it was read, before it is decided what its unmarked text is."""
+    """A message as it was read, before it is decided what its unmarked text is.
+
+    Attributes:
+        role: Whose it is.
+        pieces: Its text.
+        is_own: Whether it is an answer of ours under a guarantee.
+        is_ours: Whether it is a private message of this package.
+        names_unit: Whether it names a unit and no privacy.
+        tool_calls: The tools that it calls.
+        calls_mark: What is said of the arguments of those, as :attr:`Piece.mark`.
+        tool_call_id: The call that it answers.
+        name: Of the speaker.
+    """
 
     role: Role
     pieces: tuple[Piece, ...]
@@ -99,21 +120,27 @@ class Turn:
     is_ours: bool = False
     names_unit: bool = False
     tool_calls: tuple[ToolCall, ...] = ()
+    calls_mark: bool | None = None
     tool_call_id: str | None = None
     name: str | None = None
 
     def said(self, number: int = 1) -> list[Said]:
         """Return the pieces as the rule for unmarked text reads them."""
         pieces = [Said(p.text, self.role, p.mark, self.is_own, number, p.is_stable) for p in self.pieces]
+        if self.tool_calls:
+            arguments = arguments_text(self.tool_calls)
+            pieces.append(Said(arguments, self.role, self.calls_mark, self.is_own, number))
         # A place for private text that happens to be empty, as when no document was found, was not forgotten.
         return [*pieces, Said("", self.role, True, message=number)] if self.is_ours else pieces
 
     def decided(self, marks: Iterable[bool]) -> "Turn":
-        """Return the message with a decision for each piece.
+        """Return the message with a decision for each piece, and one for the arguments of its calls.
 
         Raises:
             ViewError: If a unit is named on public text.
         """
+        marks = list(marks)
+        calls_mark = marks[len(self.pieces)] if self.tool_calls else None
         pieces = tuple(replace(p, mark=mark) for p, mark in zip(self.pieces, marks, strict=False))
         if any(piece.names_unit and not piece.mark for piece in pieces):
             raise ViewError(
@@ -123,7 +150,7 @@ class Turn:
             raise ViewError(
                 "A message names a unit but is not private. Set is_private=True, or drop the unit."
             )
-        return replace(self, pieces=pieces)
+        return replace(self, pieces=pieces, calls_mark=calls_mark)
 
     def by_rule(self, unmarked: Unmarked) -> "Turn":
         """Return the message decided by the rule; nothing is refused."""
@@ -132,16 +159,21 @@ class Turn:
     @property
     def is_private(self) -> bool:
         """Whether any text of a decided message is private."""
-        return any(piece.mark for piece in self.pieces)
+        return any(piece.mark for piece in self.pieces) or bool(self.calls_mark)
 
     def to_core(self) -> Message:
-        """Return a decided message as the engine wants it."""
+        """Return a decided message as the engine wants it.
+
+        Raises:
+            ViewError: If it calls tools and is private.
+        """
         segments = [Segment(p.text, bool(p.mark), p.unit if p.mark else None) for p in self.pieces]
         # Public content as one string: the form in which chat templates know it best.
         content: str | list[Segment] = segments if self.is_private else "".join(p.text for p in self.pieces)
         return Message(
             self.role,
             content,
+            is_private=bool(self.calls_mark),
             tool_calls=self.tool_calls,
             tool_call_id=self.tool_call_id,
             name=self.name,
@@ -255,6 +287,7 @@ def read(message: BaseMessage) -> list[Turn]:
         names_unit=outer.unit is not None and not any(flags) and not results,
         is_ours=_is_ours(message),
         is_own=isinstance(message, AIMessage) and GUARANTEE_KEY in message.response_metadata,
+        calls_mark=any(flags) if flags else None,
         tool_calls=tuple(ToolCall(c["name"], c["args"], c["id"]) for c in getattr(message, "tool_calls", ())),
         tool_call_id=message.tool_call_id if isinstance(message, ToolMessage) else None,
         name=message.name,

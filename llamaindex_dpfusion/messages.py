@@ -1,6 +1,7 @@
 """From LlamaIndex's messages and prompts to the engine's: what is said, and which parts of it are private."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from llama_index.core.base.llms.types import (
     CachePoint,
@@ -10,9 +11,9 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from dpfusion_core.adapters import Marks
+from dpfusion_core.adapters import Marks, arguments_text
 from dpfusion_core.errors import UnsupportedError, ViewError, errors_as
-from dpfusion_core.messages import Message, Segment, ToolCall
+from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment, ToolCall
 from dpfusion_core.tokenization import Tokenizer
 from dpfusion_core.views import Placeholder, Views
 from llamaindex_dpfusion.components import ROLES, Role, parts_of, passages
@@ -46,18 +47,18 @@ def to_core(messages: Sequence[ChatMessage], rule: Rule | None = None) -> list[M
     """
     written = written_in(messages)
     own: list[list[Segment]] = [[] for _ in messages]
+    private_calls: set[int] = set()
     for found, segment in zip(written, segments_of(written, rule or Rule()), strict=True):
-        own[found.said.message - 1].append(segment)
+        if not found.is_calls:
+            own[found.said.message - 1].append(segment)
+        elif segment.is_private:
+            private_calls.add(found.said.message)
     core = []
-    for message, segments in zip(messages, own, strict=True):
-        role = ROLES[message.role.value]
-        calls = tuple(
-            ToolCall(block.tool_name, block.tool_kwargs, block.tool_call_id)
-            for block in message.blocks
-            if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
-        )
+    for number, (message, segments) in enumerate(zip(messages, own, strict=True), 1):
+        role, calls = ROLES[message.role.value], calls_of(message)
         call_id = message.additional_kwargs.get("tool_call_id") if role == "tool" else None
-        core.append(Message(role, segments, tool_calls=calls, tool_call_id=call_id))
+        is_private = number in private_calls  # then it is refused
+        core.append(Message(role, segments, is_private, tool_calls=calls, tool_call_id=call_id))
     return core
 
 
@@ -67,7 +68,10 @@ def written_in(messages: Sequence[ChatMessage]) -> list[Written]:
     return [
         written
         for i, message in enumerate(messages)
-        for written in _written(message, i + 1, is_passage=i in shows_passage)
+        for written in [
+            *_written(message, i + 1, is_passage=i in shows_passage),
+            *_written_calls(message, i + 1),
+        ]
     ]
 
 
@@ -76,7 +80,7 @@ def _written(message: ChatMessage, number: int, *, is_passage: bool) -> list[Wri
     if marks.said is not None:
         pieces = sealer.read_pieces(text, said=marks.said, unit=marks.unit)
         return [Written.of(p, role, number, is_marked=marks.said) for p in pieces]
-    is_own = role == "assistant" and isinstance(message.additional_kwargs.get("dp_fusion"), dict)
+    is_own = _is_own(message)
     written = []
     for part, is_component in parts_of(message, text):
         is_private = is_component or is_passage
@@ -84,6 +88,32 @@ def _written(message: ChatMessage, number: int, *, is_passage: bool) -> list[Wri
         who: Role = "tool" if is_private else role
         written += [Written.of(p, who, number, is_own=is_own) for p in pieces]
     return written
+
+
+def _written_calls(message: ChatMessage, number: int) -> list[Written]:
+    calls, said = calls_of(message), Marks.read(message.additional_kwargs).said
+    text = arguments_text(calls)
+    if not text.strip():
+        return []
+    piece = Piece(text, DEFAULT_UNIT if said else None, "open" if said is None else "")
+    written = Written.of(
+        piece, ROLES[message.role.value], number, is_marked=bool(said), is_own=_is_own(message)
+    )
+    return [replace(written, is_calls=True)]
+
+
+def calls_of(message: ChatMessage) -> tuple[ToolCall, ...]:
+    """Return the calls of tools that a message asks for."""
+    return tuple(
+        ToolCall(block.tool_name, block.tool_kwargs, block.tool_call_id)
+        for block in message.blocks
+        if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
+    )
+
+
+def _is_own(message: ChatMessage) -> bool:
+    is_answer = ROLES[message.role.value] == "assistant"
+    return is_answer and isinstance(message.additional_kwargs.get("dp_fusion"), dict)
 
 
 def text_of(message: ChatMessage) -> str:

@@ -34,11 +34,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Written:
-    """A piece of a call's text and what was said of it."""
+    """A piece of a call's text and what was said of it; or the arguments of the tools that a message calls."""
 
     piece: Piece
     said: Said
     is_unclaimed: bool
+    is_calls: bool = False
 
     @classmethod
     def of(

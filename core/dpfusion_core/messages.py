@@ -117,9 +117,12 @@ class Message:
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         if not all(isinstance(call, ToolCall) for call in self.tool_calls):
             raise ViewError("Expected a message's tool_calls to be a list of ToolCall.")
-        if self.tool_calls and self.units:
+        if self.tool_calls and (self.is_private or self.units):
             # Arguments may repeat the private content, and no placeholder could stand in their place.
-            raise ViewError("A message with private content cannot call tools. Leave the calls out.")
+            raise ViewError(
+                "A private message cannot call tools: nothing could stand in the place of the arguments. Leave the "
+                "calls out, or mark the message with is_private=False if they are public."
+            )
 
     def __repr__(self) -> str:
         content = list(self.segments) if not isinstance(self.content, str) else self.content

@@ -111,6 +111,8 @@ def test_calls_and_answers_reach_the_template() -> None:
 def test_private_messages_cannot_call_tools() -> None:
     with pytest.raises(ViewError, match="cannot call tools"):
         Message("assistant", "x", is_private=True, tool_calls=(ToolCall("weather", {"city": "secret"}),))
+    with pytest.raises(ViewError, match="cannot call tools"):
+        Message("assistant", [], is_private=True, tool_calls=(ToolCall("weather", {"city": "secret"}),))
     with pytest.raises(ViewError, match="ToolCall"):
         Message("assistant", "", tool_calls=({"name": "weather"},))  # type: ignore[arg-type]
 

@@ -57,6 +57,7 @@ DOCUMENTS = [
     Document(f"{SECRET} owes forty kroner to the baker.", metadata={"source": "records/debts.txt"}),
 ]
 QUESTION = "Who was treated?"
+EXAMPLE = AIMessage("", tool_calls=[{"name": "Person", "args": {"name": SECRET}, "id": "1"}])
 RETRIEVER = RunnableLambda(lambda query: DOCUMENTS)
 
 
@@ -409,6 +410,38 @@ def test_the_middleware_does_not_vouch_for_a_system_prompt_unless_told() -> None
     create_agent(llm, [], middleware=[context, private]).invoke({"messages": [("user", QUESTION)]})
     assert SECRET not in public_views(backend)
     assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "unmarked"),
+    [
+        (mark_private(EXAMPLE), "public"),
+        (EXAMPLE.model_copy(update={"additional_kwargs": {"is_private": True}}), "public"),
+        (EXAMPLE, "private"),
+        (EXAMPLE, "strict"),
+    ],
+)
+def test_the_arguments_of_a_call_are_text_like_any_other(call: AIMessage, unmarked: Any) -> None:
+    llm, backend = chat()
+    recorder = Recorder()
+    chain = [mark_private(HumanMessage(TEXT)), call, ToolMessage("Right.", tool_call_id="1")]
+    with pytest.raises(DPFusionError, match=r"cannot call tools|does not say"):
+        llm.invoke(chain, {"callbacks": [recorder]}, unmarked=unmarked)
+    assert backend.requests == []
+    assert recorder.text("on_chat_model") == ""
+    vouched = EXAMPLE.model_copy(update={"additional_kwargs": {"is_private": False}})
+    assert llm.invoke([chain[0], vouched, chain[2]], unmarked=unmarked).text
+    own = EXAMPLE.model_copy(update={"response_metadata": {"dp_fusion": {"epsilon": 8.0}}})
+    assert llm.invoke([chain[0], own, chain[2]], unmarked=unmarked).text
+
+
+def test_the_net_holds_the_arguments_of_calls_too() -> None:
+    llm, backend = chat()
+    mark_private(HumanMessage(TEXT))
+    call = AIMessage("", tool_calls=[{"name": "note", "args": {"lines": [TEXT]}, "id": "1"}])
+    with pytest.raises(RefusedError, match="mark was lost"):
+        llm.invoke([HumanMessage(QUESTION), call, ToolMessage("Noted.", tool_call_id="1")], unmarked="public")
+    assert backend.requests == []
 
 
 # --- The net ---

@@ -12,6 +12,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from dpfusion_core.adapters import seen
 from dpfusion_core.errors import RefusedError, UnsupportedError, ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment, ToolCall
 from llamaindex_dpfusion.messages import prompt_views, shown, to_core
@@ -129,6 +130,24 @@ def test_calls_of_tools_come_through() -> None:
     assert call.tool_calls == (ToolCall("find", {"q": "x"}, "7"),)
     assert call.content[0].text == "I look."
     assert answer.tool_call_id == "7"
+
+
+def test_the_arguments_of_a_call_are_text_like_any_other() -> None:
+    def calling(**flags: Any) -> ChatMessage:
+        blocks = [ToolCallBlock(tool_call_id="7", tool_name="find", tool_kwargs={"q": ["Ann is very ill."]})]
+        return ChatMessage(role="assistant", blocks=blocks, additional_kwargs=flags)
+
+    for message, unmarked in [(calling(is_private=True), "public"), (calling(), "private")]:
+        with pytest.raises(ViewError, match="cannot call tools"):
+            units(message, unmarked=unmarked)
+    with pytest.raises(RefusedError, match="is_private=False"):
+        units(calling(), unmarked="strict")
+    for unmarked in ("public", "private", "strict"):
+        assert units(calling(is_private=False), unmarked=unmarked) == set()
+        assert units(calling(dp_fusion={"epsilon": 8.0}), unmarked=unmarked) == set()
+    seen.remember("Ann is very ill.")
+    with pytest.raises(RefusedError, match="mark was lost"):
+        units(calling(), unmarked="public")
 
 
 def test_an_empty_message_is_no_error() -> None:

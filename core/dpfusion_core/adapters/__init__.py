@@ -11,6 +11,7 @@ from dpfusion_core.adapters.options import canonical
 from dpfusion_core.adapters.unmarked import (
     Said,
     Unmarked,
+    arguments_text,
     check_unmarked,
     decide,
     effective_unmarked,
@@ -23,6 +24,7 @@ __all__ = [
     "PrivateTexts",
     "Said",
     "Unmarked",
+    "arguments_text",
     "canonical",
     "check_unmarked",
     "decide",

@@ -1,11 +1,12 @@
 """Text that nobody has said anything about: refused, private or public, by one rule for all frameworks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from dpfusion_core.adapters.memory import LONG, PrivateTexts, seen
 from dpfusion_core.errors import PrivacyParameterError, RefusedError
+from dpfusion_core.messages import ToolCall
 
 Unmarked = Literal["error", "strict", "private", "public"]
 """What text is that carries no mark.
@@ -44,6 +45,24 @@ class Said:
     def is_open(self) -> bool:
         """Whether the rule for unmarked text decides about it."""
         return self.mark is None and not self.is_own and self.role != "tool" and bool(self.text.strip())
+
+
+def arguments_text(calls: Sequence[ToolCall]) -> str:
+    """Return the text that stands in the arguments of calls: a stretch of their message like any other.
+
+    Example:
+        >>> arguments_text([ToolCall("search", {"query": "Ann Roe", "years": [1973]})]).splitlines()
+        ['query', 'Ann Roe', 'years', '1973']
+    """
+    return "\n".join(_texts([call.arguments for call in calls]))
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [text for key, each in value.items() for text in (str(key), *_texts(each))]
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in _texts(each)]
+    return [str(value)]
 
 
 def check_unmarked(value: str | None) -> None:
