@@ -12,6 +12,8 @@ from urllib.parse import quote
 from dpfusion_core.errors import LedgerError, errors_as
 from dpfusion_core.ledger import keys
 
+_LOG_BEGINS = (b"", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # nothing yet, or SQLite's magic number
+
 
 class MissingLedger(LedgerError):
     """There is no ledger here. Only a reservation, or opening an account, makes one."""
@@ -99,6 +101,18 @@ def key_path(path: Path) -> Path:
     return _beside(path, ".key")
 
 
+def log_identity(path: Path) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return what tells the log, where SQLite keeps what is not in the file yet, and its index from others.
+
+    None if one of them is missing, or the log has lost its beginning, without which nothing of it counts.
+    """
+    log, index = identity(_beside(path, "-wal")), identity(_beside(path, "-shm"))
+    if log is None or index is None:
+        return None
+    with _beside(path, "-wal").open("rb") as file:
+        return (log, index) if file.read(4) in _LOG_BEGINS else None
+
+
 def was_emptied(path: Path) -> LedgerError:
     """Return the error for a file in which there is nothing, not even a ledger without accounts."""
     return LedgerError(
@@ -111,8 +125,9 @@ def was_emptied(path: Path) -> LedgerError:
 def was_replaced(path: Path) -> LedgerError:
     """Return the error for a file that is not the one that was opened."""
     return LedgerError(
-        f"The ledger {path} was removed, emptied or replaced while it was in use: charges would be lost. Nothing may "
-        "be generated. Put the file back, verify it with the last head that was noted, and start again."
+        f"The ledger {path}, or the -wal or -shm beside it, was removed, emptied or replaced while it was in use: "
+        "charges would be lost. Nothing may be generated. Put the file back, verify it with the last head that was "
+        "noted, and start again."
     )
 
 

@@ -88,9 +88,10 @@ class Store:
             opened, engine = self._open()
             with self._turn(opened), engine.begin() as connection:
                 self._lock(connection, is_durable)
-                self._check_file(opened)
+                info = connection.info  # which the connection keeps as long as it is open
+                self._check_file(opened, info)
                 yield connection
-            self._check_file(opened)  # it may have gone in between
+            self._check_file(opened, info)  # it may have gone in between
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -184,12 +185,17 @@ class Store:
         opened.identity = before
         return connection
 
-    def _check_file(self, opened: _Opened) -> None:
+    def _check_file(self, opened: _Opened, writer: dict[Any, Any] | None = None) -> None:
+        """Check that a file, and what a writer has open beside it, are those that others see, too."""
         if self._path is None:
             return
         with files.explained(self._path):
             if not files.is_whole(self._path, opened.identity):
                 raise files.was_replaced(self._path)
+            if writer is not None and writer.get("is_wal"):
+                log = files.log_identity(self._path)
+                if log is None or writer.setdefault("log", log) != log:
+                    raise files.was_replaced(self._path)
 
     @contextmanager
     def _unchanged(self, connection: sa.Connection) -> Iterator[None]:

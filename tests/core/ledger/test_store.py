@@ -327,6 +327,31 @@ def test_looking_neither_makes_nor_changes_anything(make: Make, url: str, tmp_pa
         assert make(budget=BUDGET).verify().entries == 3
 
 
+def replaced(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("end", "change"),
+    [("-wal", Path.unlink), ("-shm", Path.unlink), ("-wal", replaced), ("-wal", emptied)],
+)
+def test_a_log_that_is_gone_refuses_the_next_reservation(
+    sqlite_url: str, tmp_path: Path, end: str, change: Callable[[Path], None]
+) -> None:
+    with PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY) as ledger:
+        ledger.reserve({"a": loss(0.5)}, order=4.0)
+        change(next(tmp_path.glob(f"*{end}")))
+        for _ in range(2):  # what is in it, or is written to it now, is lost when the process ends
+            with pytest.raises(LedgerError, match="was removed, emptied or replaced while it was in use"):
+                ledger.reserve({"a": loss(0.5)}, order=4.0)
+
+
 def test_a_ledger_in_a_directory_of_others_can_be_read(tmp_path: Path) -> None:
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)
