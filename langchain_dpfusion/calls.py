@@ -10,8 +10,9 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
-from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult, join_chunks
+from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
 from dpfusion_core.messages import Message
+from dpfusion_core.options import GenerationOptions
 from langchain_dpfusion.replies import ReplyStream, to_result
 
 

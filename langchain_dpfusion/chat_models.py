@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -33,6 +33,8 @@ from dpfusion_core.adapters import Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.options import OnExhausted
+from dpfusion_core.privacy import Accounting, Neighbours, Spending
 from langchain_dpfusion import batching, engines, identity
 from langchain_dpfusion.calls import Call
 from langchain_dpfusion.fields import check_fields, check_picklable, named_fields, problem_of
@@ -100,17 +102,18 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         model_kwargs: Further arguments of ``from_pretrained``.
         epsilon: What an answer may lose of each privacy unit at most, in nats.
         delta: Probability for epsilon.
-        alpha: Rényi order; with ``beta``, in the place of epsilon.
-        beta: Each token may diverge by ``alpha * beta`` nats.
-        order: With epsilon: the Rényi order.
+        order: Rényi order, the paper's ``alpha``, which is understood too; with ``beta``, or with epsilon.
+        beta: With ``order``, in the place of epsilon: each token may diverge by ``order * beta`` nats.
+        mixing_loss: With ``order`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
         responses: With epsilon: how many answers it should last for.
         accounting: ``"fixed"`` or ``"adaptive"``.
+        spending: Spending rule of adaptive accounting: ``"growing"``, ``"accrued"`` or ``"capped"``.
         neighbours: ``"zero-out"`` or ``"replace"``.
         on_exhausted: With a ledger: ``"raise"`` or ``"zero-out"``.
         ledger: Keeps what each unit has lost over all answers.
         tagger: Narrows private messages to private phrases.
         placeholder: What stands in the place of private text in the public view.
-        unmarked: What text without a mark is. ``"error"``, the default with epsilon, alpha, beta or a
+        unmarked: What text without a mark is. ``"error"``, the default with epsilon, beta or a
             ledger, of the model or the call: public, but a call in which nothing at all is private is
             refused. ``"strict"``: refused, each system, human and foreign assistant message. ``"private"``:
             private, all but the model's own answers. ``"public"``: public, the caller vouches for it.
@@ -153,13 +156,14 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     epsilon: float | None = None
     delta: float | None = None
-    alpha: float | None = None
-    beta: float | None = None
     order: float | None = None
+    beta: float | None = None
+    mixing_loss: float | None = None
     responses: int | None = None
-    accounting: Literal["fixed", "adaptive"] | None = None
-    neighbours: Literal["zero-out", "replace"] | None = None
-    on_exhausted: Literal["raise", "zero-out"] | None = None
+    accounting: Accounting | None = None
+    spending: Spending | None = None
+    neighbours: Neighbours | None = None
+    on_exhausted: OnExhausted | None = None
     ledger: PrivacyLedger | None = None
     tagger: Any = Field(default=None, exclude=True)
     placeholder: Any = PLACEHOLDER
@@ -290,7 +294,7 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         call = check_call({name: value for name, value in call.items() if name not in _OF_RUNS})
         check_forms(call)
         ledger = self.ledger if self.engine is None else self.engine.ledger
-        settings = (pick(name, call, self.__dict__) for name in ("epsilon", "alpha", "beta"))
+        settings = (pick(name, call, self.__dict__) for name in ("epsilon", "beta"))
         has_budget = ledger is not None or any(setting is not None for setting in settings)
         unmarked = effective_unmarked(pick("unmarked", call, self.__dict__), has_budget=has_budget)
         return unmarked, admit(unseal(messages), unmarked, has_ledger=ledger is not None)

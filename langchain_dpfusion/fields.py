@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dpfusion_core.adapters import canonical, check_unmarked
-from dpfusion_core.charging import make_plan
+from dpfusion_core.adapters import check_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
+from dpfusion_core.options import Options, canonical
 from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import engine_options, refuse_gone
 
@@ -59,8 +59,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     if timeout is not None and not timeout > 0:
         raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
     check_unmarked(fields["unmarked"])
-    options = engine_options(fields, {}, None)
-    make_plan(options, (), options.get("max_new_tokens", 256), None)  # the engine's own checks
+    Options.read(engine_options(fields, {}, None), "ChatDPFusion")
 
 
 def check_picklable(fields: Mapping[str, Any]) -> None:

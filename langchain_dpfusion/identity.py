@@ -8,7 +8,7 @@ from langchain_core.language_models.model_profile import ModelProfile
 
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.tool_calling import supports_tools
-from langchain_dpfusion.options import PRIVACY, SAMPLING, pick
+from langchain_dpfusion.options import OWN, pick
 from langchain_dpfusion.replies import PROVIDER
 
 
@@ -27,7 +27,7 @@ def identifying_params(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     placeholder, tagger = fields["placeholder"], fields["tagger"]
     return {
         "model": name,
-        **{field: fields[field] for field in (*PRIVACY, *SAMPLING, "max_tokens", "stop")},
+        **{field: fields[field] for field in OWN},
         "placeholder": placeholder if isinstance(placeholder, str) else "custom",
         "unmarked": fields["unmarked"],
         "tagger": None if tagger is None else type(tagger).__name__,

@@ -7,34 +7,24 @@ from typing import Any, ParamSpec, TypeVar
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from dpfusion_core.adapters import canonical, check_unmarked
+from dpfusion_core.adapters import check_unmarked
 from dpfusion_core.errors import PrivacyParameterError, errors_as
-from dpfusion_core.generation import GenerationOptions, merge_options
+from dpfusion_core.options import GenerationOptions, canonical, default_of, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice, check_tools
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-PRIVACY = (
-    "epsilon",
-    "delta",
-    "alpha",
-    "beta",
-    "order",
-    "responses",
-    "accounting",
-    "neighbours",
-    "on_exhausted",
-)
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
+OWN = of_parts("budget", "accounting", "sampling")
+"""The engine's options that are fields of a chat model and may be said in a call."""
 
-_CALL = frozenset({*PRIVACY, *SAMPLING, "max_tokens", "model", "stop", "timeout", "unmarked"})
+_CALL = frozenset({*OWN, "model", "timeout", "unmarked"})
 _TOOLS = frozenset({"response_format", "tool_choice", "tools"})
 _LANGCHAIN = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
 # What other chat models take and a local one has no use for.
 _IGNORED = frozenset({"parallel_tool_calls", "strict"})
 
-_WORDS = frozenset({"accounting", "model", "neighbours", "on_exhausted", "unmarked"})
+_WORDS = frozenset({"model", "unmarked", *(name for name in OWN if isinstance(default_of(name), str))})
 
 _ADVICE = "What the model should read goes into messages: options are shown to callbacks and traces."
 
@@ -129,19 +119,16 @@ def engine_options(
         stop: Stop strings of the call, which replace the model's; None leaves those.
 
     Returns:
-        The engine's options. Saying ``epsilon`` in a call takes the place of the model's ``alpha`` and
+        The engine's options. Saying ``epsilon`` in a call takes the place of the model's ``order`` and
         ``beta``, and the other way round.
 
     Raises:
         PrivacyParameterError: If ``tools``, ``response_format`` or ``tool_choice`` is none that is known.
     """
-    names = (*PRIVACY, *SAMPLING)
+    names = set(OWN) - {"stop"}
     options: dict[str, Any] = dict(
         merge_options({name: model.get(name) for name in names}, {name: call.get(name) for name in names})
     )
-    max_tokens = pick("max_tokens", call, model)
-    if max_tokens is not None:
-        options["max_new_tokens"] = max_tokens
     stops = model.get("stop") if stop is None else stop
     if stops:
         options["stop"] = [stops] if isinstance(stops, str) else list(stops)

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError, BudgetExhaustedError, raise_bare
-from dpfusion_core.generation import Chunk, GenerationOptions
+from dpfusion_core.generation import Chunk
 from dpfusion_core.messages import DEFAULT_UNIT, Message
+from dpfusion_core.options import GenerationOptions
 from dpfusion_core.views import Views
 from llamaindex_dpfusion.replies import Reply
 

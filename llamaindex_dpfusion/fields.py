@@ -6,11 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dpfusion_core.adapters import canonical, check_unmarked
-from dpfusion_core.charging import make_plan
+from dpfusion_core.adapters import check_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
-from dpfusion_core.sampling import Sampling
+from dpfusion_core.options import Options, canonical
 from dpfusion_core.units import unit_id
 from llamaindex_dpfusion.options import engine_options
 
@@ -62,9 +61,7 @@ def check_fields(fields: Mapping[str, Any], engine: FusionEngine | None) -> None
                 )
     check_unmarked(fields["unmarked"])
     unit_id(fields["unit"])
-    options = engine_options(fields, {})
-    make_plan(options, (), options.get("max_new_tokens", 256), None)
-    Sampling(fields["temperature"], fields["top_k"], fields["top_p"], fields["min_p"])
+    Options.read(engine_options(fields, {}), "DPFusionLLM")
 
 
 def picklable_state(state: Mapping[str, Any], fields: Mapping[str, Any], engine: object) -> dict[str, Any]:

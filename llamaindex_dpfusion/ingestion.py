@@ -6,10 +6,11 @@ from typing import Any, NoReturn
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
 
-from dpfusion_core.adapters import canonical, warn_unstable
+from dpfusion_core.adapters import warn_unstable
 from dpfusion_core.errors import RefusedError, UnsupportedError
 from dpfusion_core.generation import GenerationResult
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.options import canonical
 from llamaindex_dpfusion.llm import DPFusionLLM
 from llamaindex_dpfusion.units import STABLE_MEND, UnitOf, check_unit, unit_of_node
 

@@ -24,9 +24,10 @@ from pydantic import ValidationError
 from dpfusion_core.adapters import Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, errors_as
-from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
+from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, default_of
+from dpfusion_core.privacy import Accounting, Neighbours, Spending
 from llamaindex_dpfusion.answers import chat_answer, complete_answer
 from llamaindex_dpfusion.fields import (
     ENGINE_FIELDS,
@@ -65,13 +66,14 @@ class DPFusionLLM(FunctionCallingLLM):
         model: Name or path of a ``transformers`` model, or a ready one; ``"dpfusion-tiny"`` is embedded.
         engine: A ready engine, in place of a model.
         tokenizer: The tokenizer of a ready model.
-        epsilon: What one answer may tell about each unit, in nats; with ``delta``. Or ``alpha`` and ``beta``.
+        epsilon: What one answer may tell about each unit, in nats; with ``delta``. Or ``order`` and ``beta``.
         delta: Probability for epsilon; 1e-5 by default.
-        alpha: Rényi order, above 1; with ``beta``.
-        beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
-        order: With epsilon: the Rényi order.
+        order: Rényi order, above 1, the paper's ``alpha``, which is understood too; with ``beta``, or with epsilon.
+        beta: With ``order``: each unit's contribution to a token diverges by at most ``order * beta`` nats.
+        mixing_loss: With ``order`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
         responses: With epsilon: how many answers of this size it should last for.
         accounting: ``"fixed"`` or ``"adaptive"``.
+        spending: Spending rule of adaptive accounting: ``"growing"``, ``"accrued"`` or ``"capped"``.
         neighbours: ``"zero-out"`` or ``"replace"``.
         on_exhausted: With a ledger: ``"raise"`` or ``"zero-out"``.
         ledger: Keeps what each unit has lost over all answers.
@@ -117,18 +119,19 @@ class DPFusionLLM(FunctionCallingLLM):
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
     epsilon: float | None = None
     delta: float | None = None
-    alpha: float | None = None
-    beta: float | None = None
     order: float | None = None
+    beta: float | None = None
+    mixing_loss: float | None = None
     responses: int | None = None
-    accounting: Literal["fixed", "adaptive"] | None = None
-    neighbours: Literal["zero-out", "replace"] | None = None
-    on_exhausted: Literal["raise", "zero-out"] | None = None
+    accounting: Accounting | None = None
+    spending: Spending | None = None
+    neighbours: Neighbours | None = None
+    on_exhausted: OnExhausted | None = None
     ledger: PrivacyLedger | None = Field(default=None, exclude=True, repr=False)
     tagger: Any = Field(default=None, exclude=True, repr=False)
     placeholder: str | Callable[[Segment], str] = Field(default=PLACEHOLDER, exclude=True, repr=False)
-    temperature: float = 1.0
-    max_tokens: int = 256
+    temperature: float = default_of("temperature")
+    max_tokens: int = default_of("max_tokens")
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -161,6 +164,7 @@ class DPFusionLLM(FunctionCallingLLM):
         self._engine = self._given = engine
 
     def __setattr__(self, name: str, value: Any) -> None:
+        name = ALIASES.get(name, name)
         if name in DPFusionLLM.__annotations__ and name in type(self).model_fields:
             check_fields({**self.__dict__, name: value}, self._given)
             self._engine = self._given if name in ENGINE_FIELDS else self._engine
@@ -487,7 +491,7 @@ class DPFusionLLM(FunctionCallingLLM):
         """Return what holds for text without marks in a call with these options, by default the LLM's own."""
         options = self.engine_options() if options is None else options
         has_ledger = self.engine.ledger is not None
-        has_budget = has_ledger or any(options.get(name) is not None for name in ("epsilon", "alpha", "beta"))
+        has_budget = has_ledger or any(options.get(name) is not None for name in ("epsilon", "beta"))
         return Rule(effective_unmarked(self.unmarked, has_budget=has_budget), has_ledger, self.unit)
 
     def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:

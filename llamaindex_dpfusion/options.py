@@ -4,29 +4,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from dpfusion_core.adapters import canonical
-from dpfusion_core.generation import GenerationOptions, merge_options
+from dpfusion_core.options import GenerationOptions, canonical, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice
 
-_OWN = (
-    "accounting",
-    "alpha",
-    "beta",
-    "delta",
-    "epsilon",
-    "max_tokens",
-    "min_p",
-    "neighbours",
-    "on_exhausted",
-    "order",
-    "responses",
-    "seed",
-    "stop",
-    "temperature",
-    "top_k",
-    "top_p",
-)
-_CALL = frozenset({*_OWN, "json_schema", "tool_choice", "tools"})
+OWN = of_parts("budget", "accounting", "sampling")
+"""The engine's options that are fields of the LLM and may be said in a call."""
+
+_CALL = frozenset({*OWN, *of_parts("form")})
 
 
 def named_as(
@@ -57,8 +41,7 @@ def engine_options(model: Mapping[str, Any], call: Mapping[str, Any]) -> Generat
         PrivacyParameterError: If an option is unknown. Values are not quoted.
     """
     said = canonical(call, _CALL, "a call", "An LLM's other fields are set when it is made.")
-    options: dict[str, Any] = {**merge_options({name: model[name] for name in _OWN}, said)}
-    options["max_new_tokens"] = options.pop("max_tokens")
+    options: dict[str, Any] = {**merge_options({name: model[name] for name in OWN}, said)}
     if isinstance(options.get("stop"), str):
         options["stop"] = [options["stop"]]
     choice = options.pop("tool_choice", None)

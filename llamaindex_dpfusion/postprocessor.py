@@ -9,9 +9,9 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 
-from dpfusion_core.adapters import canonical
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT
+from dpfusion_core.options import canonical
 from llamaindex_dpfusion.marks import Tag
 from llamaindex_dpfusion.nodes import SealedNode
 from llamaindex_dpfusion.options import named_as

@@ -8,7 +8,7 @@ can tell about each privacy unit.
     engine = FusionEngine.from_pretrained("dpfusion-tiny")
     result = engine.generate(
         [Message("user", record, is_private=True), Message("user", "Where does the patient live?")],
-        alpha=2.0, beta=0.01,
+        order=2.0, beta=0.01,
     )
     print(result.text, result.guarantee)
 """

@@ -32,7 +32,6 @@ from .errors import (
 from .generation import (
     Chunk as Chunk,
     CuratorReport as CuratorReport,
-    GenerationOptions as GenerationOptions,
     GenerationResult as GenerationResult,
 )
 from .ledger import (
@@ -43,6 +42,10 @@ from .messages import (
     Message as Message,
     Segment as Segment,
     ToolCall as ToolCall,
+)
+from .options import (
+    GenerationOptions as GenerationOptions,
+    Options as Options,
 )
 from .privacy import (
     PrivacyBudget as PrivacyBudget,

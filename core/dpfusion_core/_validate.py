@@ -9,8 +9,11 @@ from dpfusion_core.errors import PrivacyParameterError
 SMALLEST_DELTA = 1e-9
 """A draw meets each probability to within 2^-53: over a million tokens 1e-10, and this is well above."""
 
+COLDEST = 1e-6
+"""Below, logits divided by the temperature leave the range of float64 too easily."""
 
-def order(value: float, name: str = "alpha") -> float:
+
+def order(value: float, name: str = "order") -> float:
     """Return a Rényi order, or raise if it is not a finite number above 1."""
     if not (_is_number(value) and 1.0 < value < math.inf):
         raise PrivacyParameterError(f"Expected 1 < {name} < inf (a Rényi order), got {value!r}.")
@@ -38,11 +41,11 @@ def probability(value: float, name: str) -> float:
     return float(value)
 
 
-def delta(value: float) -> float:
+def delta(value: float, name: str = "delta") -> float:
     """Return a delta, or raise if it is not below 1, or smaller than what draws of 53 bits can keep."""
     if not (_is_number(value) and SMALLEST_DELTA <= value < 1.0):
         raise PrivacyParameterError(
-            f"Expected {SMALLEST_DELTA:g} <= delta < 1, got {value!r}. A token is drawn with 53 random bits: "
+            f"Expected {SMALLEST_DELTA:g} <= {name} < 1, got {value!r}. A token is drawn with 53 random bits: "
             "over a response, events of smaller probability are beyond what can be promised."
         )
     return float(value)
@@ -53,6 +56,21 @@ def unit_interval(value: float, name: str) -> float:
     if not (_is_number(value) and 0.0 <= value <= 1.0):
         raise PrivacyParameterError(f"Expected 0 <= {name} <= 1, got {value!r}.")
     return float(value)
+
+
+def temperature(value: float, name: str = "temperature") -> float:
+    """Return a temperature, 0 or not too close to it, or raise."""
+    if 0.0 < non_negative(value, name) < COLDEST:
+        raise PrivacyParameterError(f"Expected {name} 0 or >= {COLDEST}, got {value!r}.")
+    return float(value)
+
+
+def choice(value: str, choices: Collection[str], name: str) -> str:
+    """Return one of the choices, or raise."""
+    if not isinstance(value, str) or value not in choices:
+        shown = [repr(each) for each in choices]
+        raise PrivacyParameterError(f"Expected {name} {', '.join(shown[:-1])} or {shown[-1]}, got {value!r}.")
+    return value
 
 
 def count(value: int, name: str, minimum: int = 1) -> int:

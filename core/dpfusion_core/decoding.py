@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dpfusion_core.backends.protocol import Session
+from dpfusion_core.options import LogitsProcessor
 from dpfusion_core.privacy.accounting import Accountant
 from dpfusion_core.privacy.fusion import Diagnostics, FusionRule
-from dpfusion_core.sampling import LogitsProcessor, Sampling, draw, public_change
+from dpfusion_core.sampling import Sampling, draw, public_change
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from torch import Tensor
 from dpfusion_core.backends import TransformersBackend
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import TaggerError, UnsupportedError, ViewError
-from dpfusion_core.generation import GenerationOptions, GenerationResult
+from dpfusion_core.generation import GenerationResult
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Message
+from dpfusion_core.options import GenerationOptions
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
@@ -173,7 +174,7 @@ class DPFusion:
                 unless the options say ``epsilon``.
             temperature: Above 0 if anything is private.
             max_new_tokens: Largest number of tokens; ``max_tokens`` by default.
-            **options: Further options of :class:`~dpfusion_core.generation.GenerationOptions`.
+            **options: Further options of :class:`~dpfusion_core.options.Options`.
 
         Returns:
             The response; see :class:`DPFusionResult`.
@@ -214,13 +215,14 @@ class DPFusion:
         options: dict[str, Any],
     ) -> DPFusionResult:
         if options.get("epsilon") is None:  # the published library's defaults
-            alpha, beta = 2.0 if alpha is None else alpha, 0.01 if beta is None else beta
+            alpha = 2.0 if alpha is None and "order" not in options else alpha
+            beta = 0.01 if beta is None else beta
         settings: GenerationOptions = {
             **options,  # type: ignore[typeddict-item]  # the engine checks names and values
-            "alpha": alpha,
+            **({} if alpha is None else {"alpha": alpha}),
             "beta": beta,
             "temperature": temperature,
-            "max_new_tokens": self.max_tokens if max_new_tokens is None else max_new_tokens,
+            "max_tokens": self.max_tokens if max_new_tokens is None else max_new_tokens,
             "curator": True,
         }
         return DPFusionResult(self.engine.generate(source, **settings))

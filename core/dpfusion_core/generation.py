@@ -1,96 +1,13 @@
-"""What a request may ask for and what a response holds."""
+"""What a response holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, cast
+from typing import Literal
 
 from dpfusion_core.errors import BackendError
-from dpfusion_core.privacy import Accounting, Diagnostics, Neighbours, PrivacyGuarantee, Spending
-from dpfusion_core.sampling import LogitsProcessor
+from dpfusion_core.privacy import Diagnostics, PrivacyGuarantee
 
 FinishReason = Literal["stop", "length"]
-
-
-class GenerationOptions(TypedDict, total=False):
-    """Options of one request; each may be left out.
-
-    Attributes:
-        epsilon: What the response may lose of each unit, in nats. A request with private text needs
-            this, or ``alpha`` and ``beta``.
-        delta: Probability for epsilon; 1e-5 by default.
-        order: With ``epsilon``: the Rényi order, by default the one that allows the most.
-        responses: With ``epsilon``: how many responses of this size epsilon should last for; 1 by
-            default. A ledger adds them up.
-        alpha: Rényi order, above 1; with ``beta``.
-        beta: Each unit's contribution to a token diverges by at most ``alpha * beta`` nats.
-        mixing_loss: With ``alpha`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
-        neighbours: ``"zero-out"`` (default) or ``"replace"``.
-        accounting: ``"fixed"`` (default): every token may lose the same. ``"adaptive"``: what a
-            token does not use is left for later ones.
-        spending: Spending rule of adaptive accounting.
-        on_exhausted: With a ledger and fixed accounting, if a unit's budget is spent: ``"raise"``
-            (default) or ``"zero-out"``, which goes on without its text.
-        max_new_tokens: Largest number of tokens, 256 by default. The guarantee is for this many.
-        temperature: 1 by default; 0 is greedy, for requests without private text only.
-        top_k: Keep the k tokens that are most probable given the public view.
-        top_p: Keep the smallest set of those with this mass.
-        min_p: Keep those with at least this share of the largest probability.
-        stop: Strings that end the text.
-        seed: Makes the output reproducible, and **not private** to whoever knows it.
-        logits_processors: Changes to the logits that depend on public data alone.
-        tools: Function schemas in OpenAI's form, for the chat template; public. Calls are found in the
-            text by :func:`~dpfusion_core.tool_calling.parse_tool_calls`.
-        tool_choice: ``"auto"`` (default): the model calls a tool or not. ``"none"``: it is shown none.
-            ``"any"`` or a tool's name: the text is one call, with arguments that obey the schema.
-        json_schema: The text is JSON that obeys this schema; or, with ``tools``, a call.
-        curator: Whether to return the data curator's report.
-    """
-
-    epsilon: float | None
-    delta: float
-    order: float | None
-    responses: int
-    alpha: float | None
-    beta: float | None
-    mixing_loss: float | None
-    neighbours: Neighbours
-    accounting: Accounting
-    spending: Spending
-    on_exhausted: Literal["raise", "zero-out"]
-    max_new_tokens: int
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    stop: Sequence[str]
-    seed: int | None
-    logits_processors: Sequence[LogitsProcessor]
-    tools: Sequence[Any] | None
-    tool_choice: str
-    json_schema: Mapping[str, Any] | None
-    curator: bool
-
-
-def merge_options(own: Mapping[str, Any], said: Mapping[str, Any]) -> GenerationOptions:
-    """Put the options of a call on top of those of a model.
-
-    Args:
-        own: The model's; those that are None say nothing.
-        said: The call's. Saying ``epsilon`` takes the place of the model's ``alpha`` and ``beta``, and the
-            other way round.
-
-    Example:
-        >>> merge_options({"alpha": 2.0, "beta": 0.01, "top_k": 50}, {"epsilon": 8.0})
-        {'top_k': 50, 'epsilon': 8.0}
-    """
-    given = {name: value for name, value in said.items() if value is not None}
-    replaced: set[str] = set()
-    if "epsilon" in given:
-        replaced = {"alpha", "beta", "mixing_loss"}
-    elif given.keys() & {"alpha", "beta"}:
-        replaced = {"epsilon", "order", "responses"}
-    kept = {name: value for name, value in own.items() if value is not None and name not in replaced}
-    return cast(GenerationOptions, {**kept, **given})  # the engine checks names and values
 
 
 @dataclass(frozen=True)
@@ -102,7 +19,7 @@ class CuratorReport:
 
     Attributes:
         lambdas: Each unit's mixing weight at each token.
-        divergences: Each unit's realised divergence at each token, nats at order ``alpha``.
+        divergences: Each unit's realised divergence at each token, nats at the request's order.
     """
 
     lambdas: dict[str, list[float]] = field(default_factory=dict, repr=False)
@@ -124,7 +41,7 @@ class Chunk:
         text: New text, final and valid Unicode; may be empty in the last chunk.
         token_ids: The tokens sampled since the last chunk.
         finish_reason: None until the last chunk; then ``"stop"`` (end of sequence or a stop
-            string) or ``"length"`` (``max_new_tokens``).
+            string) or ``"length"`` (``max_tokens``).
         guarantee: In the last chunk.
         report: In the last chunk, if the curator's report was asked for.
         prompt_tokens: In the last chunk: length of the public view in tokens.

@@ -3,30 +3,13 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from dpfusion_core import _validate
-from dpfusion_core.errors import BackendError, PrivacyParameterError, errors_as
-
-_COLDEST = 1e-6  # below, logits divided by the temperature leave the range of float64 too easily
-
-
-class LogitsProcessor(Protocol):
-    """A change to the logits that depends on public data alone.
-
-    The signature is that of ``transformers.LogitsProcessor``. It is called with the token ids of
-    the public view and of what was generated, ``[1, length]``, and the public view's logits,
-    ``[1, vocab]``, and returns the new ones. It never sees private logits: the change that it
-    makes to the public ones is made to every view's.
-    """
-
-    def __call__(self, input_ids: Any, scores: Any, /) -> Any:
-        """Return the changed scores, ``[1, vocab]``."""
-        ...
+from dpfusion_core.errors import BackendError, errors_as
+from dpfusion_core.options import LogitsProcessor, check
 
 
 @dataclass(frozen=True)
@@ -53,15 +36,8 @@ class Sampling:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        temperature = _validate.non_negative(self.temperature, "temperature")
-        if 0.0 < temperature < _COLDEST:
-            raise PrivacyParameterError(f"Expected temperature 0 or >= {_COLDEST}, got {temperature!r}.")
-        if self.top_k is not None:
-            _validate.count(self.top_k, "top_k")
-        if self.top_p is not None:
-            _validate.positive(_validate.unit_interval(self.top_p, "top_p"), "top_p")
-        if self.min_p is not None:
-            _validate.unit_interval(self.min_p, "min_p")
+        for each in fields(self):
+            check(each.name, getattr(self, each.name))
 
     @property
     def is_greedy(self) -> bool:

@@ -106,10 +106,11 @@ def encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
         return tuple(int(i) for i in encoded["input_ids"])
 
 
-def check_stop(stop: Sequence[str]) -> tuple[str, ...]:
+def check_stop(stop: Sequence[str], name: str = "stop") -> tuple[str, ...]:
     """Return the stop strings, or raise if they are not a list of non-empty strings."""
-    if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
-        raise PrivacyParameterError("Expected stop to be a list of non-empty strings.")
+    is_list = isinstance(stop, Sequence) and not isinstance(stop, str)
+    if not is_list or not all(isinstance(text, str) and text for text in stop):
+        raise PrivacyParameterError(f"Expected {name} to be a list of non-empty strings.")
     return tuple(stop)
 
 

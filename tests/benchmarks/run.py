@@ -118,7 +118,7 @@ def decoding_beside_generate(console: Console) -> None:
             views = Views(public, {str(unit): ids for unit, ids in enumerate(private)})
 
             def fused(views: Views = views, engine: FusionEngine = engine) -> object:
-                return engine.generate(views, alpha=2.0, beta=0.01, max_new_tokens=TOKENS)
+                return engine.generate(views, alpha=2.0, beta=0.01, max_tokens=TOKENS)
 
             def plain(prompts: torch.Tensor = prompts, model: Any = model) -> object:
                 mask = torch.ones_like(prompts)
@@ -146,10 +146,10 @@ def batch_beside_one_by_one(console: Console) -> None:
         ]
 
         def alone(conversations: list[list[Message]] = conversations) -> object:
-            return [engine.generate(c, alpha=2.0, beta=0.01, max_new_tokens=TOKENS) for c in conversations]
+            return [engine.generate(c, alpha=2.0, beta=0.01, max_tokens=TOKENS) for c in conversations]
 
         def together(conversations: list[list[Message]] = conversations) -> object:
-            return engine.batch(conversations, alpha=2.0, beta=0.01, max_new_tokens=TOKENS)
+            return engine.batch(conversations, alpha=2.0, beta=0.01, max_tokens=TOKENS)
 
         theirs, ours = (median_ms(call, repeats=3) / 1e3 for call in (alone, together))
         table.add_row(str(size), f"{theirs:.2f}", f"{ours:.2f}", f"{ours / theirs:.2f}")

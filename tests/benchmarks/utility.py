@@ -44,7 +44,7 @@ class RecordingRule:
 
     def __init__(self, parameters: PrivacyParameters) -> None:
         has_cap = parameters.neighbours == "replace"
-        self._rule = MixtureRule(parameters.alpha, parameters.surcharge if has_cap else None)
+        self._rule = MixtureRule(parameters.order, parameters.surcharge if has_cap else None)
         self.overlaps: Overlaps = []
 
     def fuse(self, public: Tensor, private: Tensor, bounds: Tensor) -> Fused:

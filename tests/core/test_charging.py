@@ -27,7 +27,9 @@ from dpfusion_core import (
     PrivacyParameterError,
     ScriptedBackend,
 )
-from dpfusion_core.charging import charged, make_plan
+from dpfusion_core.charging import charged
+from dpfusion_core.options import Options
+from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import SPENDING_RULES, token_loss
 from tests.core.models import CharTokenizer
 from tests.core.privacy.oracle import (
@@ -41,7 +43,7 @@ from tests.core.privacy.test_enumeration import constant
 from tests.core.toys import EOS, SECRET, TOKENS, VOCAB, logits_of, secretive_backend
 
 QUANTUM = 1e-12
-ASKED: GenerationOptions = {"alpha": 4.0, "beta": 0.01, "max_new_tokens": 10}  # 0.4 nats at order 4
+ASKED: GenerationOptions = {"alpha": 4.0, "beta": 0.01, "max_tokens": 10}  # 0.4 nats at order 4
 QUESTION = Message("user", "what?")
 
 
@@ -84,18 +86,18 @@ def test_nothing_is_generated_for_a_unit_without_budget(ledger: PrivacyLedger) -
         engine.generate(records("doc"), **ASKED)
     before = spent(ledger)
     for call in (untouchable(ledger).generate, lambda *a, **k: next(untouchable(ledger).stream(*a, **k))):
-        with pytest.raises(BudgetExhaustedError, match=r"'doc'.*max_new_tokens=5 would fit") as caught:
+        with pytest.raises(BudgetExhaustedError, match=r"'doc'.*max_tokens=5 would fit") as caught:
             call(records("doc", "other"), **ASKED)
         assert caught.value.units == ("doc",)
     assert spent(ledger) == before
     with pytest.raises(PrivacyParameterError, match="no account"):  # all or none: the other was not charged
         ledger.account("other")
-    engine.generate(records("doc", "other"), **(ASKED | {"max_new_tokens": 5}))  # what was said to fit does
+    engine.generate(records("doc", "other"), **(ASKED | {"max_tokens": 5}))  # what was said to fit does
 
 
 def test_what_is_said_to_fit_of_an_epsilon_fits(ledger: PrivacyLedger) -> None:
     engine = FusionEngine(secretive_backend(), ledger=ledger)
-    options: GenerationOptions = {"epsilon": 8.0, "max_new_tokens": 10}
+    options: GenerationOptions = {"epsilon": 8.0, "max_tokens": 10}
     engine.generate(records("doc"), **options, responses=3)
     with pytest.raises(BudgetExhaustedError, match="responses=2 would fit"):
         engine.generate(records("doc"), **options)
@@ -104,7 +106,7 @@ def test_what_is_said_to_fit_of_an_epsilon_fits(ledger: PrivacyLedger) -> None:
 
 
 def test_a_response_may_spend_a_whole_budget_of_the_same_epsilon(ledger: PrivacyLedger) -> None:
-    FusionEngine(secretive_backend(), ledger=ledger).generate(records("doc"), epsilon=8.0, max_new_tokens=7)
+    FusionEngine(secretive_backend(), ledger=ledger).generate(records("doc"), epsilon=8.0, max_tokens=7)
     [balance] = ledger.account("doc").balances
     assert 0.0 <= balance.budget - balance.spent < 1e-9
     assert ledger.account("doc").spent_epsilon == pytest.approx(8.0, abs=1e-8)
@@ -112,11 +114,11 @@ def test_a_response_may_spend_a_whole_budget_of_the_same_epsilon(ledger: Privacy
 
 def test_epsilon_follows_the_order_at_which_the_account_is_kept(ledger: PrivacyLedger) -> None:
     engine = FusionEngine(secretive_backend(), ledger=ledger)
-    engine.generate(records("doc"), alpha=6.0, beta=0.01, max_new_tokens=5)
-    result = engine.generate(records("doc"), epsilon=8.0, responses=10, max_new_tokens=5)
+    engine.generate(records("doc"), alpha=6.0, beta=0.01, max_tokens=5)
+    result = engine.generate(records("doc"), epsilon=8.0, responses=10, max_tokens=5)
     assert result.guarantee.alpha == 6.0  # 3.87 would say nothing at order 6
-    with pytest.raises(PrivacyParameterError, match="alpha >= 6"):
-        engine.generate(records("doc"), alpha=2.0, beta=0.01, max_new_tokens=5)
+    with pytest.raises(PrivacyParameterError, match="order >= 6"):
+        engine.generate(records("doc"), alpha=2.0, beta=0.01, max_tokens=5)
 
 
 def test_a_whole_budget_may_be_spent_at_any_order_that_an_account_is_kept_at(ledger: PrivacyLedger) -> None:
@@ -124,7 +126,7 @@ def test_a_whole_budget_may_be_spent_at_any_order_that_an_account_is_kept_at(led
     engine = FusionEngine(secretive_backend(), ledger=ledger)
     for number in (1, 60):  # units of a request: which order would convert best depends on it
         units = ["doc", *(f"other-{i}" for i in range(number - 1))]
-        result = engine.generate(records(*units), epsilon=8.0, responses=2, max_new_tokens=5)
+        result = engine.generate(records(*units), epsilon=8.0, responses=2, max_tokens=5)
         assert result.guarantee.alpha == 3.0
     [balance] = ledger.account("doc").balances
     assert 0.0 <= balance.budget - balance.spent < 1e-9
@@ -212,14 +214,12 @@ def test_a_unit_in_several_messages_is_charged_once(ledger: PrivacyLedger) -> No
 
 def test_fifty_units_in_one_request(ledger: PrivacyLedger) -> None:
     units = [f"doc-{i}" for i in range(50)]
-    FusionEngine(secretive_backend(), ledger=ledger).generate(
-        records(*units), **(ASKED | {"max_new_tokens": 3})
-    )
+    FusionEngine(secretive_backend(), ledger=ledger).generate(records(*units), **(ASKED | {"max_tokens": 3}))
     assert {round(spent(ledger, unit), 9) for unit in units} == {round(3 * token_loss(0.04, 50, 4.0), 9)}
 
 
 def test_public_requests_do_not_touch_the_ledger(ledger: PrivacyLedger) -> None:
-    FusionEngine(secretive_backend(), ledger=ledger).generate([QUESTION], max_new_tokens=2)
+    FusionEngine(secretive_backend(), ledger=ledger).generate([QUESTION], max_tokens=2)
     assert list(ledger.entries()) == []
 
 
@@ -324,8 +324,7 @@ def pair_of_responses(loud: bool, options: GenerationOptions, budget: PrivacyBud
 
     def fresh() -> tuple[PrivacyLedger, Any]:
         ledger = PrivacyLedger("sqlite://", budget=budget)
-        plan = make_plan(options, ["doc"], 2, ledger)
-        assert plan is not None
+        plan = make_plan(Options.read({**options, "max_tokens": 2}, "a test"), ["doc"], ledger)
         return ledger, plan
 
     ledger, plan = fresh()
@@ -377,8 +376,7 @@ def one_response(
 ) -> dict[Prefix, float]:
     """Return the exact distribution of a response of 2 tokens about ``doc``, charged to a ledger."""
     units = ["doc", *(f"other-{i}" for i in range(len(others)))]
-    plan = make_plan(options, units, 2, ledger)
-    assert plan is not None
+    plan = make_plan(Options.read({**options, "max_tokens": 2}, "a test"), units, ledger)
     with charged(plan, ledger) as charge:
         accountant = charge.open()
         paths = accounted_responses(PUBLIC, [private, *others], plan.rule(), accountant, 2)  # of copies

@@ -47,7 +47,7 @@ def rambling_engine(seed: int = 0) -> FusionEngine:
 
 
 def ask(seed: int, **options: Any) -> str:
-    result = rambling_engine(seed).generate(private_chat(), epsilon=8.0, max_new_tokens=200, **options)
+    result = rambling_engine(seed).generate(private_chat(), epsilon=8.0, max_tokens=200, **options)
     assert result.finish_reason == "stop"
     return result.text
 
@@ -101,7 +101,7 @@ def test_properties_that_a_schema_does_not_name_are_left_out_unless_it_allows_th
 
 
 def test_without_a_constraint_it_does_not() -> None:
-    result = rambling_engine().generate(private_chat(), epsilon=8.0, max_new_tokens=60)
+    result = rambling_engine().generate(private_chat(), epsilon=8.0, max_tokens=60)
     with pytest.raises(ValueError, match=r"JSON|line|value"):
         json.loads(result.text)
 
@@ -110,7 +110,7 @@ def test_both_rows_are_masked_and_the_bound_holds_on_what_is_left() -> None:
     """The mask is the public row's alone: the private row gets the same one, then both are renormalised."""
     engine = rambling_engine(3)
     result = engine.generate(
-        private_chat(), alpha=2.0, beta=0.01, max_new_tokens=200, json_schema=PERSON, curator=True
+        private_chat(), alpha=2.0, beta=0.01, max_tokens=200, json_schema=PERSON, curator=True
     )
     assert result.report is not None
     divergences = result.report.divergences["private"]
@@ -147,6 +147,6 @@ def test_a_template_without_tools_and_a_slow_tokenizer_are_unsupported() -> None
     for choice in ("auto", "any"):
         with pytest.raises(UnsupportedError, match="does not show tools"):
             engine.generate([Message("user", "x")], tools=TOOLS, tool_choice=choice)
-    engine.generate([Message("user", "x")], tools=TOOLS, tool_choice="none", max_new_tokens=1)
+    engine.generate([Message("user", "x")], tools=TOOLS, tool_choice="none", max_tokens=1)
     with pytest.raises(UnsupportedError, match="fast tokenizer"):
         Grammars(CharTokenizer(), 100, [1]).json(PERSON)

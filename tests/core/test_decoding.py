@@ -15,12 +15,12 @@ from tests.core.toys import EOS, LETTERS, TOKENS, secretive_backend
 
 PUBLIC = (0.5, 0.3, 0.15, 0.05)
 PRIVATE = (0.05, 0.15, 0.2, 0.6)
-SETTINGS = PrivacyParameters(alpha=2.0, beta=0.05)
+SETTINGS = PrivacyParameters(order=2.0, beta=0.05)
 PROMPTS = [[0], [0, *secretive_backend().tokenizer("xyzzy")["input_ids"]]]
 
 
 def protection(max_tokens: int = 2) -> Protection:
-    return Protection(MixtureRule(SETTINGS.alpha), FixedAccountant(SETTINGS, 1, max_tokens))
+    return Protection(MixtureRule(SETTINGS.order), FixedAccountant(SETTINGS, 1, max_tokens))
 
 
 def run(rng: random.Random, max_tokens: int = 2, eos: float = 0.0) -> list[int]:

@@ -228,7 +228,7 @@ def test_epsilon_takes_the_place_of_the_default_alpha_and_beta() -> None:
     guarantee = dpf.generate(epsilon=8.0, max_new_tokens=3)["guarantee"]
     assert guarantee.epsilon == 8.0
     with pytest.raises(PrivacyParameterError, match="not both"):
-        dpf.generate(epsilon=8.0, alpha=2.0)
+        dpf.generate(epsilon=8.0, beta=0.01)
 
 
 def test_a_narrowing_says_how_the_tagger_is_used() -> None:

@@ -19,14 +19,12 @@ def reveals(engine: FusionEngine, record: Record, how: str) -> bool:
     content = split_by_spans(record.text, PhraseTagger([record.answer]).tag(record.text))
     question = Message("user", record.question)
     if how == "plain":
-        result = engine.generate([Message("user", record.text), question], temperature=0.0, max_new_tokens=48)
+        result = engine.generate([Message("user", record.text), question], temperature=0.0, max_tokens=48)
     elif how == "redacted":
         blanked = "".join("____" if segment.is_private else segment.text for segment in content)
-        result = engine.generate([Message("user", blanked), question], max_new_tokens=48)
+        result = engine.generate([Message("user", blanked), question], max_tokens=48)
     else:
-        result = engine.generate(
-            [Message("user", content), question], alpha=2.0, beta=0.01, max_new_tokens=48
-        )
+        result = engine.generate([Message("user", content), question], alpha=2.0, beta=0.01, max_tokens=48)
     return record.answer in result.text
 
 

@@ -17,7 +17,7 @@ RUNS, LENGTH = 500, 10
 def test_the_answers_of_an_engine_have_the_frequencies_of_the_exact_mixture() -> None:
     """Two-sided: neither the public model's, nor the private one's, nor another weight's."""
     engine = FusionEngine(secretive_backend(PUBLIC, PRIVATE))
-    settings: GenerationOptions = {"alpha": SETTINGS.alpha, "beta": SETTINGS.beta, "max_new_tokens": LENGTH}
+    settings: GenerationOptions = {"alpha": SETTINGS.order, "beta": SETTINGS.beta, "max_tokens": LENGTH}
     counts = dict.fromkeys(TOKENS, 0)
     for seed in range(RUNS):
         for token in engine.generate(private_chat(), **settings, seed=seed).token_ids:
@@ -35,7 +35,7 @@ def test_the_answers_of_an_engine_have_the_frequencies_of_the_exact_mixture() ->
 def answers(engine: FusionEngine, record: Record, epsilon: float) -> bool:
     content = split_by_spans(record.text, PhraseTagger([record.answer]).tag(record.text))
     messages = [Message("user", content), Message("user", record.question)]
-    return record.answer in engine.generate(messages, epsilon=epsilon, max_new_tokens=40, seed=1).text
+    return record.answer in engine.generate(messages, epsilon=epsilon, max_tokens=40, seed=1).text
 
 
 def test_the_embedded_model_answers_from_private_text_where_epsilon_is_large() -> None:

@@ -92,7 +92,7 @@ def test_everything_else_that_takes_options_does_so_too(build: Any, right: str) 
         build()
 
 
-@pytest.mark.parametrize("name", ["max_new_tokens", "max_completion_tokens", "max_tokens"])
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_new_tokens"])
 def test_the_length_has_the_names_that_others_give_it(name: str) -> None:
     given: dict[str, Any] = {"model": "dpfusion-tiny", "epsilon": 2.0, name: 2}
     assert guarantee(ChatDPFusion(**given))["max_tokens"] == 2
@@ -157,7 +157,7 @@ def test_a_field_that_is_set_after_the_first_use_takes_effect() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epsilon", -1.0), ("epsilon", "much"), ("alpha", 2.0), ("ledger", "file.db"), ("unmarked", "privat")],
+    [("epsilon", -1.0), ("epsilon", "much"), ("order", 2.0), ("ledger", "file.db"), ("unmarked", "privat")],
 )
 def test_a_field_that_is_set_to_what_it_cannot_be_is_refused_and_stays(name: str, value: Any) -> None:
     llm = tiny()

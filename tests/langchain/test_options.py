@@ -21,16 +21,16 @@ def test_a_call_comes_before_the_model() -> None:
     assert engine_options(model, {}, None) == {
         "epsilon": 8.0,
         "delta": 1e-6,
-        "max_new_tokens": 50,
+        "max_tokens": 50,
         "stop": ["a"],
         "temperature": 0.5,
     }
-    call = {"alpha": 2.0, "beta": 0.1, "max_tokens": 5, "temperature": 0}
+    call = {"order": 2.0, "beta": 0.1, "max_tokens": 5, "temperature": 0}
     assert engine_options(model, call, ["b"]) == {
-        "alpha": 2.0,
+        "order": 2.0,
         "beta": 0.1,
         "delta": 1e-6,
-        "max_new_tokens": 5,
+        "max_tokens": 5,
         "stop": ["b"],
         "temperature": 0,
     }

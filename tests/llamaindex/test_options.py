@@ -40,7 +40,7 @@ def spent(ledger: PrivacyLedger) -> int:
         ({"accountng": "fixed"}, "Did you mean 'accounting'"),
         ({"legder": None}, "Did you mean 'ledger'"),
         ({"epsilon": -1}, "epsilon"),
-        ({"epsilon": 8.0, "alpha": 2.0}, "not both"),
+        ({"epsilon": 8.0, "beta": 0.1}, "not both"),
         ({"epsilon": "much"}, "epsilon"),
         ({"alpha": 2.0}, "go together"),
         ({"temperature": -1.0, "epsilon": 8.0}, "temperature"),
@@ -58,7 +58,7 @@ def test_an_llm_reads_its_options_or_refuses_them(options: dict[str, Any], messa
 
 
 def test_names_of_other_models_are_understood() -> None:
-    llm = DPFusionLLM(model_name="dpfusion-tiny", max_new_tokens=7, neighbors="replace", epsilon=8.0)
+    llm = DPFusionLLM(model_name="dpfusion-tiny", max_tokens=7, neighbors="replace", epsilon=8.0)
     assert (llm.model, llm.max_tokens, llm.neighbours) == ("dpfusion-tiny", 7, "replace")
     assert DPFusionLLM(max_completion_tokens=9).max_tokens == 9
     llm, _ = recording_llm()

@@ -27,7 +27,9 @@ FLOORS = {
     "ledger": 2,
     "decoding": 3,
     "generation": 2,
+    "planning": 3,
     "charging": 3,
+    "options": 1,
     "tokenization": 0,
     "tool_calling": 1,
     "turns": 1,
@@ -48,6 +50,9 @@ BESIDE = {
     ("units", "errors"),  # likewise
     ("messages", "units"),  # the normal form of ids imports nothing but errors
     ("tokenization", "errors"),  # likewise
+    ("options", "privacy"),  # what budgets, orders and rules there are, and which can be met
+    ("sampling", "options"),  # the checks of its numbers stand with the other options
+    ("charging", "planning"),  # what a request may cost comes before its charge
 }
 
 # What privacy/, the pure mathematics, may import beside the standard library.

@@ -7,7 +7,6 @@ protected, charged and refused alike wherever it comes from.
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import PrivateTexts, seen
-from dpfusion_core.adapters.options import canonical
 from dpfusion_core.adapters.unmarked import (
     Said,
     Unmarked,
@@ -25,7 +24,6 @@ __all__ = [
     "Said",
     "Unmarked",
     "arguments_text",
-    "canonical",
     "check_unmarked",
     "decide",
     "document_unit",

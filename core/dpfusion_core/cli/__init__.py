@@ -9,6 +9,7 @@ from rich.text import Text
 from dpfusion_core import __version__
 from dpfusion_core.cli import documents
 from dpfusion_core.cli.ledger import ledger_app
+from dpfusion_core.cli.options import shown
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.privacy import Accounting, Neighbours
 
@@ -54,24 +55,24 @@ def demo(
     run_demo(Console(), model, question, max_tokens)
 
 
-_MaxTokens = Annotated[int, typer.Option(min=1, help="Largest number of tokens of a response.")]
+_MaxTokens = Annotated[int, shown("max_tokens")]
 _Units = Annotated[int, typer.Option(min=1, help="Number of privacy units of a request.")]
-_Delta = Annotated[float, typer.Option(help="Probability for epsilon.")]
-_Relation = Annotated[Neighbours, typer.Option(help="The neighbour relation.")]
-_Accounting = Annotated[Accounting, typer.Option(help="How the tokens of a response are added up.")]
+_Delta = Annotated[float, shown("delta")]
+_Relation = Annotated[Neighbours, shown("neighbours")]
+_Accounting = Annotated[Accounting, shown("accounting")]
 
 
 @app.command()
 def calibrate(
-    epsilon: Annotated[float, typer.Option(help="What a response may lose, in nats.")],
+    epsilon: Annotated[float, shown("epsilon")],
     delta: _Delta = 1e-5,
     max_tokens: _MaxTokens = 256,
     units: _Units = 1,
-    order: Annotated[float | None, typer.Option(help="Rényi order; by default the best one.")] = None,
+    order: Annotated[float | None, shown("order", "--order", "--alpha")] = None,
     neighbours: _Relation = "zero-out",
     accounting: _Accounting = "fixed",
 ) -> None:
-    """Turn an epsilon into the largest alpha and beta within it."""
+    """Turn an epsilon into the order and the largest beta within it."""
     from dpfusion_core.cli.numbers import run_calibrate
     from dpfusion_core.privacy import PrivacyBudget
 
@@ -80,19 +81,19 @@ def calibrate(
 
 @app.command()
 def epsilon(
-    alpha: Annotated[float, typer.Option(help="Rényi order of the per-token bound.")],
-    beta: Annotated[float, typer.Option(help="The per-token bound is alpha times beta, in nats.")],
+    order: Annotated[float, shown("order", "--order", "--alpha")],
+    beta: Annotated[float, shown("beta")],
     delta: _Delta = 1e-5,
     max_tokens: _MaxTokens = 256,
     units: _Units = 1,
     neighbours: _Relation = "zero-out",
     accounting: _Accounting = "fixed",
 ) -> None:
-    """Turn alpha and beta into the epsilon that they guarantee."""
+    """Turn an order (the paper's alpha) and beta into the epsilon that they guarantee."""
     from dpfusion_core.cli.numbers import run_epsilon
     from dpfusion_core.privacy import PrivacyParameters
 
-    parameters = PrivacyParameters(alpha, beta, delta, neighbours)
+    parameters = PrivacyParameters(order, beta, delta, neighbours)
     run_epsilon(Console(), parameters, max_tokens, units, accounting)
 
 

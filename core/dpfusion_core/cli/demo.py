@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.generation import GenerationOptions, GenerationResult
+from dpfusion_core.generation import GenerationResult
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.numbers import at_most
+from dpfusion_core.options import GenerationOptions
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 from dpfusion_core.tiny import MODEL_NAME
 
@@ -70,7 +71,7 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
 
     def ask(content: str | Sequence[Segment], **options: object) -> GenerationResult:
         messages = [Message("system", SYSTEM), Message("user", content), Message("user", asked)]
-        settings: GenerationOptions = {"max_new_tokens": max_tokens, **options}  # type: ignore[typeddict-item]
+        settings: GenerationOptions = {"max_tokens": max_tokens, **options}  # type: ignore[typeddict-item]
         with console.status("Generating"):
             return engine.generate(messages, **settings)
 
@@ -85,8 +86,8 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
         )
     )
     for setting in SETTINGS:
-        result = ask(record, alpha=2.0, beta=setting.beta)
-        title = f"{setting.title} (alpha=2, beta={at_most(setting.beta)})"
+        result = ask(record, order=2.0, beta=setting.beta)
+        title = f"{setting.title} (order=2, beta={at_most(setting.beta)})"
         console.print(_answer(title, result, f"{setting.meaning} {result.guarantee}"))
     seconds = time.perf_counter() - started
     console.print(

@@ -62,7 +62,7 @@ def budget(
     delta: _Delta = 1e-5,
     order: Annotated[
         float | None,
-        typer.Option(help="Rényi order of the account; requests need this alpha or a larger one."),
+        typer.Option(help="Rényi order of the account; requests need this one or a larger one."),
     ] = None,
     accounting: Annotated[Accounting, typer.Option(help="Of the requests to come.")] = "fixed",
     neighbours: Annotated[Neighbours, typer.Option(help="What the budget is about.")] = "zero-out",

@@ -56,11 +56,11 @@ def run_calibrate(
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in compare_orders(budget, max_tokens, num_units, neighbours, accounting, chosen.alpha):
+    for row in compare_orders(budget, max_tokens, num_units, neighbours, accounting, chosen.order):
         if row.parameters is None:
             table.add_row("", f"{row.order:.4g}", "cannot be met", "", "", style="dim")
             continue
-        is_chosen = row.order == chosen.alpha
+        is_chosen = row.order == chosen.order
         table.add_row(
             "→" if is_chosen else "",
             f"{row.order:.4g}",
@@ -72,7 +72,7 @@ def run_calibrate(
     console.print(table)
     # Settings to be typed: rounded down, so that they stay within epsilon.
     cap = "" if chosen.mixing_loss is None else f", mixing_loss={at_least(chosen.mixing_loss, 6)}"
-    settings = f"alpha={chosen.alpha}, beta={at_least(chosen.beta, 6)}{cap}"
+    settings = f"order={chosen.order}, beta={at_least(chosen.beta, 6)}{cap}"
     console.print(
         f"{settings} ({neighbours} neighbours, {accounting} accounting): {_meaning(budget, neighbours)}",
         highlight=False,
@@ -88,27 +88,27 @@ def run_epsilon(
         PrivacyParameterError: If a number is out of range.
     """
     loss = response_loss(parameters, num_units, max_tokens)
-    alpha, delta = parameters.alpha, parameters.delta
+    top, delta = parameters.order, parameters.delta
     if accounting == "fixed":
         epsilon, best = (
             FixedAccountant(parameters, num_units, max_tokens).guarantee(private=True).epsilon,
-            best_epsilon(loss.at, alpha, delta).order,
+            best_epsilon(loss.at, top, delta).order,
         )
     else:
-        epsilon, best = rdp_to_epsilon(loss.at(alpha), alpha, delta), alpha
+        epsilon, best = rdp_to_epsilon(loss.at(top), top, delta), top
     table = Table(
         "",
         "order",
         "loss of the response",
         "epsilon",
-        title=f"alpha = {alpha:g}, beta = {at_most(parameters.beta)}: {_request(max_tokens, num_units)}",
-        caption=f"Losses in nats at the order; epsilon at delta = {at_most(delta)}. Nothing is known above alpha.",
+        title=f"order = {top:g}, beta = {at_most(parameters.beta)}: {_request(max_tokens, num_units)}",
+        caption=f"Losses in nats at the order; epsilon at delta = {at_most(delta)}. Nothing is known above it.",
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    shown = {alpha, best, *(o for o in (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32, 64, 128) if o < alpha)}
+    shown = {top, best, *(o for o in (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 32, 64, 128) if o < top)}
     for order in sorted(shown):
-        value = loss.at(order if accounting == "fixed" else alpha)
+        value = loss.at(order if accounting == "fixed" else top)
         is_best = order == best
         table.add_row(
             "→" if is_best else "",

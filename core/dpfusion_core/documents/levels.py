@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from dpfusion_core import _validate
 from dpfusion_core.documents.chunks import DocumentReport, Level, PrivatizedDocument, cut, redact
@@ -14,8 +14,8 @@ from dpfusion_core.documents.options import BUDGET, check_options
 from dpfusion_core.documents.rewriting import Rewriter
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError
-from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.messages import Message
+from dpfusion_core.options import Options
 from dpfusion_core.privacy.accounting import Tagging
 from dpfusion_core.tagging import Narrowing, Tagger
 from dpfusion_core.tagging.spans import DEFAULT_LABEL
@@ -49,7 +49,9 @@ class Privatizer:
         **options: Any,
     ) -> None:
         writing = {"max_tokens": max_tokens, "chunk": chunk, "instruction": instruction}
-        check_options(level, options, [name for name, value in writing.items() if value is not None])
+        options = check_options(
+            level, options, [name for name, value in writing.items() if value is not None]
+        )
         if level == "redact" and engine is not None and None not in (tagger, placeholder):
             raise PrivacyParameterError(
                 "Level 'redact' needs no model, and tagger and placeholder are given: leave out engine, or choose "
@@ -69,7 +71,7 @@ class Privatizer:
         self._narrowing = tagger if isinstance(tagger, Narrowing) else Narrowing(tagger)
         self._placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
         self._chunk = _validate.count(CHUNK if chunk is None else chunk, "chunk", minimum=50)
-        self._budget = cast(GenerationOptions, {k: v for k, v in options.items() if k in BUDGET})
+        self._budget = Options(**options)
         # Other levels spend nothing, whatever ledger the engine has.
         self._ledger = engine.ledger if engine is not None and level == "dp" else None
         self._rewriter = None
@@ -191,8 +193,8 @@ def privatize(
             reads one at a time.
         instruction: What the model is told to do, by default to paraphrase; public.
         progress: Whether to show a progress bar on standard error.
-        **options: ``epsilon`` and ``delta`` of each document, or ``alpha`` and ``beta``, and how tokens are
-            sampled: see :class:`~dpfusion_core.GenerationOptions`. What has no effect at a level is refused.
+        **options: ``epsilon`` and ``delta`` of each document, or ``order`` and ``beta``, and how tokens are
+            sampled: see :class:`~dpfusion_core.options.Options`. What has no effect at a level is refused.
 
     Returns:
         The document with its report; a list for several documents.

@@ -3,20 +3,19 @@
 from collections.abc import Collection
 from typing import Any, get_args
 
-from dpfusion_core import _validate
 from dpfusion_core.documents.chunks import Level
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.generation import GenerationOptions
+from dpfusion_core.options import ALIASES, NAMES, canonical, of_parts
 
-BUDGET = frozenset({"epsilon", "delta", "order", "responses", "alpha", "beta", "mixing_loss", "neighbours"})
-_NOT_FOR_DOCUMENTS = frozenset({"max_new_tokens", "accounting", "spending", "on_exhausted", "curator"})
+BUDGET = frozenset(of_parts("budget"))
+_NOT_FOR_DOCUMENTS = frozenset({"max_tokens", "curator", *of_parts("accounting")})
 _ARGUMENTS = frozenset(
     {"tagger", "engine", "names", "placeholder", "max_tokens", "chunk", "instruction", "progress"}
 )
 
 
-def check_options(level: Level, options: dict[str, Any], writing: Collection[str]) -> None:
-    """Refuse options that are unknown, or that have no effect at the level.
+def check_options(level: Level, options: dict[str, Any], writing: Collection[str]) -> dict[str, Any]:
+    """Return options under their own names; refuse those that are unknown, or that have no effect at the level.
 
     Args:
         level: The level.
@@ -28,15 +27,13 @@ def check_options(level: Level, options: dict[str, Any], writing: Collection[str
     """
     if level not in get_args(Level):
         raise PrivacyParameterError(f"Expected level 'redact', 'paraphrase' or 'dp', got {level!r}.")
-    known = GenerationOptions.__annotations__.keys() - _NOT_FOR_DOCUMENTS
     for name in options:
-        if name in _NOT_FOR_DOCUMENTS:
+        if ALIASES.get(name, name) in _NOT_FOR_DOCUMENTS:
             raise PrivacyParameterError(
                 f"{name} is not for documents: their length is max_tokens, and they are charged with fixed "
                 "accounting, as a whole or not at all."
             )
-        if name not in known:
-            raise PrivacyParameterError(_validate.unknown_option(name, known | _ARGUMENTS, "privatize"))
+    options = canonical(options, {*NAMES, *_ARGUMENTS} - (_NOT_FOR_DOCUMENTS - _ARGUMENTS), "privatize")
     budget = sorted(name for name in BUDGET & set(options) if options[name] is not None)
     if level != "dp" and budget:
         raise PrivacyParameterError(
@@ -48,7 +45,8 @@ def check_options(level: Level, options: dict[str, Any], writing: Collection[str
         raise PrivacyParameterError(
             f"Level 'redact' asks no model: leave out {', '.join(idle)}, or choose level 'paraphrase' or 'dp'."
         )
-    if level == "dp" and not {"epsilon", "alpha", "beta"} & set(budget):
+    if level == "dp" and not {"epsilon", "order", "beta"} & set(budget):
         raise PrivacyParameterError(
             "Level 'dp' needs a budget for each document, for example epsilon=8.0, delta=1e-5."
         )
+    return options

@@ -3,14 +3,16 @@
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from dpfusion_core.documents.charge import plan_document
+from dpfusion_core.charging import DocumentCharge, charged
 from dpfusion_core.documents.chunks import Chunk
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import Cancelled, PrivacyParameterError
-from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.messages import Message, Segment
+from dpfusion_core.options import GenerationOptions, Options
+from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.privacy.accounting import nothing_private
 from dpfusion_core.tokenization import encode
@@ -59,7 +61,7 @@ class Rewriter:
         ]
 
     def fuse(
-        self, chunks: Sequence[Chunk], budget: GenerationOptions, stop: threading.Event
+        self, chunks: Sequence[Chunk], budget: Options, stop: threading.Event
     ) -> tuple[list[str], PrivacyGuarantee]:
         """Rewrite private text with fusion, under one guarantee for all chunks.
 
@@ -76,18 +78,30 @@ class Rewriter:
         if not private:
             texts = [self._write(chunk, sizes[i], i, stop, {})[0] for i, chunk in enumerate(chunks)]
             return texts, nothing_private(0, sum(sizes), private=is_private)
-        charge = plan_document(
-            budget, [chunks[i].units for i in private], [sizes[i] for i in private], self._ledger
+        plan = make_plan(
+            replace(budget, max_tokens=sum(sizes[i] for i in private)),
+            sorted({unit for i in private for unit in chunks[i].units}),
+            self._ledger,
+            together=min(len(chunks[i].units) for i in private),
         )
+        chosen = plan.parameters
+        settings: GenerationOptions = {
+            "order": chosen.order,
+            "beta": chosen.beta,
+            "delta": chosen.delta,
+            "neighbours": chosen.neighbours,
+            "mixing_loss": chosen.mixing_loss,
+        }
         texts = []
-        with charge.charged(self._ledger):
+        with charged(plan, self._ledger, document=True) as reserved:
+            charge = DocumentCharge(plan, reserved)
             for i, chunk in enumerate(chunks):
                 if not chunk.units:
                     texts.append(self._write(chunk, sizes[i], i, stop, {})[0])
                     continue
                 used = sizes[i]  # if it fails, it is not known how far it came
                 try:
-                    text, used = self._write(chunk, sizes[i], i, stop, charge.options)
+                    text, used = self._write(chunk, sizes[i], i, stop, settings)
                 finally:
                     charge.count(used)
                 texts.append(text)
@@ -116,7 +130,7 @@ class Rewriter:
             raise Cancelled("The work on the document was stopped.")
         if not chunk.units and not chunk.has_words:
             return chunk.redacted, 0
-        options = {**self._options, **privacy, "max_new_tokens": size}
+        options = {**self._options, **privacy, "max_tokens": size}
         if options.get("seed") is not None:
             options["seed"] += number
         message = Message("user", [*chunk.segments, Segment(f"\n\n{self._instruction}")])

@@ -12,9 +12,10 @@ from dpfusion_core.constraints import Grammars
 from dpfusion_core.engine.requests import Request, prepare
 from dpfusion_core.engine.running import in_threads, run, run_together
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
-from dpfusion_core.generation import Chunk, GenerationOptions, GenerationResult, join_chunks
+from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
+from dpfusion_core.options import GenerationOptions
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Placeholder, Views, fixed_placeholder
@@ -41,7 +42,7 @@ class FusionEngine:
         ...     ],
         ...     alpha=2.0,
         ...     beta=0.01,
-        ...     max_new_tokens=20,
+        ...     max_tokens=20,
         ... )
         >>> round(result.guarantee.epsilon, 2), result.guarantee.neighbours
         (10.53, 'zero-out')
@@ -96,7 +97,7 @@ class FusionEngine:
 
         Args:
             messages: The conversation, or ready views.
-            **options: See :class:`GenerationOptions`.
+            **options: See :class:`~dpfusion_core.options.Options`.
 
         Returns:
             The response and its guarantee.
@@ -148,7 +149,7 @@ class FusionEngine:
             return_exceptions: Whether the error of a conversation takes the place of its response. By
                 default the first one is raised, and the others are given up; what they have sampled
                 stays charged.
-            **options: Common options; see :class:`GenerationOptions`.
+            **options: Common options; see :class:`~dpfusion_core.options.Options`.
 
         Returns:
             The responses, in order.

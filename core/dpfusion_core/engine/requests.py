@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpfusion_core import _validate
 from dpfusion_core.backends import Backend
-from dpfusion_core.charging import Plan, make_plan
 from dpfusion_core.constraints import Grammars
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
-from dpfusion_core.generation import GenerationOptions
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
+from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options
+from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.accounting import Tagging
-from dpfusion_core.sampling import LogitsProcessor, Sampling
+from dpfusion_core.sampling import Sampling
 from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.tokenization import check_stop
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.views import Placeholder, Views, build_views
 
@@ -33,17 +31,14 @@ class Request:
     views: Views
     plan: Plan | None  # None: no private text
     tagging: Tagging
+    options: Options
     sampling: Sampling
-    max_new_tokens: int
-    stop: tuple[str, ...]
-    seed: int | None
     processors: tuple[LogitsProcessor, ...]
-    curator: bool
 
 
 def prepare(
     messages: Sequence[Message] | Views,
-    options: GenerationOptions,
+    given: GenerationOptions,
     *,
     backend: Backend,
     grammars: Grammars,
@@ -55,7 +50,7 @@ def prepare(
 
     Args:
         messages: The conversation, or ready views.
-        options: The request's options.
+        given: The request's options.
         backend: The model.
         grammars: Makes the masks for output in a given form.
         ledger: The accounts of privacy units.
@@ -65,21 +60,8 @@ def prepare(
     Raises:
         DPFusionError: See :meth:`~dpfusion_core.FusionEngine.generate`.
     """
-    unknown = set(options) - GenerationOptions.__annotations__.keys()
-    if unknown:
-        raise PrivacyParameterError(f"Unknown option {sorted(unknown)[0]!r}.")
-    sampling = Sampling(
-        temperature=options.get("temperature", 1.0),
-        top_k=options.get("top_k"),
-        top_p=options.get("top_p"),
-        min_p=options.get("min_p"),
-    )
-    max_new_tokens = _validate.count(options.get("max_new_tokens", 256), "max_new_tokens")
-    stop = check_stop(options.get("stop", ()))
-    seed = options.get("seed")
-    if seed is not None:
-        _validate.count(seed, "seed", minimum=0)
-    make_plan(options, (), max_new_tokens, None)  # a mistake must not cost a tagger's work
+    options = Options.read(given, "a request")  # a mistake must not cost a tagger's work
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p)
     tagging: Tagging = "none"
     if isinstance(messages, Views):
         views = messages
@@ -90,30 +72,27 @@ def prepare(
             tagging = "whole message" if whole else "phrases"
         _say_cost(len({unit for message in messages for unit in message.units}))
         views = build_views(messages, backend.tokenizer, placeholder, _tools(options, backend))
-    plan = make_plan(options, views.units, max_new_tokens, ledger)
+    plan = make_plan(options, views.units, ledger) if views.units else None
     if views.units and sampling.is_greedy:
         raise PrivacyParameterError(
             "temperature=0 (greedy decoding) cannot be private: which token is the most probable "
             "tells too much. Use a temperature above 0 for requests with private text."
         )
     limit = backend.context_length
-    if limit is not None and max(map(len, views.prompts)) + max_new_tokens > limit:
+    if limit is not None and max(map(len, views.prompts)) + options.max_tokens > limit:
         # The length of a private view is private; the public view's is not.
         raise ViewError(
-            f"A view and max_new_tokens={max_new_tokens} together exceed the model's context of "
+            f"A view and max_tokens={options.max_tokens} together exceed the model's context of "
             f"{limit} tokens (the public view has {len(views.public)}). Shorten the messages or "
-            "lower max_new_tokens."
+            "lower max_tokens."
         )
     return Request(
         views=views,
         plan=plan,
         tagging=tagging,
+        options=options,
         sampling=sampling,
-        max_new_tokens=max_new_tokens,
-        stop=stop,
-        seed=seed,
-        processors=(*options.get("logits_processors", ()), *_constraints(options, grammars)),
-        curator=options.get("curator", False),
+        processors=(*options.logits_processors, *_constraints(options, grammars)),
     )
 
 
@@ -129,10 +108,10 @@ def _say_cost(units: int) -> None:
         )
 
 
-def _tools(options: GenerationOptions, backend: Backend) -> Sequence[Any] | None:
+def _tools(options: Options, backend: Backend) -> Sequence[Any] | None:
     """Return the tools to show to the model."""
-    tools = options.get("tools")
-    if not tools or options.get("tool_choice") == "none":
+    tools = options.tools
+    if not tools or options.tool_choice == "none":
         return None
     if not supports_tools(backend.tokenizer):
         raise UnsupportedError(
@@ -142,18 +121,18 @@ def _tools(options: GenerationOptions, backend: Backend) -> Sequence[Any] | None
     return tools
 
 
-def _constraints(options: GenerationOptions, grammars: Grammars) -> tuple[LogitsProcessor, ...]:
+def _constraints(options: Options, grammars: Grammars) -> tuple[LogitsProcessor, ...]:
     """Return what keeps the output in the form that was asked for."""
-    schema, choice = options.get("json_schema"), options.get("tool_choice", "auto")
+    schema, choice = options.json_schema, options.tool_choice
     if choice not in ("auto", "none"):
         if schema is not None:
             raise PrivacyParameterError(
                 "json_schema and a tool_choice that forces a call exclude each other."
             )
-        return (grammars.call(options.get("tools") or (), choice),)
+        return (grammars.call(options.tools or (), choice),)
     if schema is None:
         return ()
-    tools = options.get("tools")
+    tools = options.tools
     if tools and choice == "auto":  # an agent's answer has the form; its calls on the way have their own
         return (grammars.call(tools, "any", otherwise=schema),)
     return (grammars.json(schema),)

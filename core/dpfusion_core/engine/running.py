@@ -36,11 +36,11 @@ def run(
     Yields:
         One item per token: a chunk, or None while its text is held back.
     """
-    views = request.views
-    rng = random.SystemRandom() if request.seed is None else random.Random(request.seed)
+    views, options = request.views, request.options
+    rng = random.SystemRandom() if options.seed is None else random.Random(options.seed)
     context = views.public[-4:] if views.is_continuation else ()
-    text_stream = Detokenizer(backend.tokenizer, request.stop, context)
-    report = CuratorReport() if request.curator else None
+    text_stream = Detokenizer(backend.tokenizer, options.stop, context)
+    report = CuratorReport() if options.curator else None
     pending: list[int] = []
     count = 0
     finish_reason: FinishReason = "length"
@@ -58,7 +58,7 @@ def run(
             protection=protection,
             sampling=request.sampling,
             rng=rng,
-            max_tokens=request.max_new_tokens,
+            max_tokens=options.max_tokens,
             eos_token_ids=backend.eos_token_ids,
             processors=request.processors,
         )
@@ -81,9 +81,9 @@ def run(
     text += text_stream.finish()
     if text_stream.is_stopped:  # what was held back may have completed a stop string
         finish_reason = "stop"
-    is_private = request.seed is None
+    is_private = options.seed is None
     if protection is None:
-        guarantee = nothing_private(count, request.max_new_tokens, private=is_private)
+        guarantee = nothing_private(count, options.max_tokens, private=is_private)
     else:
         guarantee = protection.accountant.guarantee(private=is_private)
         guarantee = replace(guarantee, tagging=request.tagging)

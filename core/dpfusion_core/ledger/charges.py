@@ -49,7 +49,7 @@ def weigh(account: AccountState, loss: RenyiLoss, unit: str) -> Charge:
         kept = min(order for order, each in account.balances.items() if each.is_open)
         raise PrivacyParameterError(
             f"The account of unit {unit!r} is kept at order {kept:g}, and this request's loss is known "
-            f"up to order {loss.max_order:g} only. Use alpha >= {kept:g}."
+            f"up to order {loss.max_order:g} only. Use order >= {kept:g}."
         )
     asked = {order: amounts.charge(loss.at(order)) for order in usable}
     left = {order: account.balances[order].budget - account.balances[order].spent for order in usable}

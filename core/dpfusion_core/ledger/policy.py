@@ -102,6 +102,6 @@ def split(budget: PrivacyBudget, orders: Sequence[float], shares: int) -> dict[f
         raise PrivacyParameterError(
             f"epsilon={budget.epsilon} cannot be certified at order {order:g} with "
             f"delta={budget.delta}{shared}: the conversion alone costs {at_most(needed)}. Use a larger "
-            f"epsilon, or a larger order: alpha near {budget.best_order():.3g} has the most room."
+            f"epsilon, or a larger order: one near {budget.best_order():.3g} has the most room."
         )
     return found

@@ -42,6 +42,7 @@ from .parameters import (
     Accounting as Accounting,
     Neighbours as Neighbours,
     PrivacyParameters as PrivacyParameters,
+    Spending as Spending,
 )
 from .published import (
     compute_dp_epsilon as compute_dp_epsilon,
@@ -49,5 +50,4 @@ from .published import (
 )
 from .spending import (
     SPENDING_RULES as SPENDING_RULES,
-    Spending as Spending,
 )

@@ -155,9 +155,9 @@ class Accountant(Protocol):
 
 
 def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int) -> RenyiLoss:
-    """Return what ``max_tokens`` tokens cost one unit at most, in nats, at orders up to ``alpha``.
+    """Return what ``max_tokens`` tokens cost one unit at most, in nats, at orders up to that of the parameters.
 
-    A bound on the divergence at ``alpha`` holds at every lower order, and formula (1) is then taken
+    A bound on the divergence at that order holds at every lower order, and formula (1) is then taken
     at that order. Losses of tokens add up.
 
     Args:
@@ -177,11 +177,11 @@ def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int
     divergence = parameters.bound + parameters.surcharge
 
     def at(order: float) -> float:
-        if order > parameters.alpha:
-            raise PrivacyParameterError(f"Nothing is known above order {parameters.alpha:g}.")
+        if order > parameters.order:
+            raise PrivacyParameterError(f"Nothing is known above order {parameters.order:g}.")
         return max_tokens * token_loss(divergence, num_units, order)
 
-    return RenyiLoss(parameters.alpha, at)
+    return RenyiLoss(parameters.order, at)
 
 
 class TokenCount:
@@ -277,11 +277,11 @@ class FixedAccountant:
         taking_part = torch.tensor(self._active, dtype=torch.float64, device=device)
         self._bounds = parameters.bound * taking_part  # [units]
         worst = response_loss(parameters, num_units, max_tokens)
-        self._best = best_epsilon(worst.at, parameters.alpha, parameters.delta)
+        self._best = best_epsilon(worst.at, parameters.order, parameters.delta)
         self._epsilon = as_asked(self._best.epsilon, asked)
 
     def bounds(self) -> Tensor:
-        """Return the constant bound ``alpha * beta`` of each unit, nats, ``[units]``."""
+        """Return the constant bound ``order * beta`` of each unit, nats, ``[units]``."""
         self._count.to_come()
         return self._bounds
 
@@ -308,8 +308,8 @@ class FixedAccountant:
             tokens=self._count.tokens,
             max_tokens=self._max_tokens,
             units=self._num_units,
-            loss_per_token=response_loss(parameters, self._num_units, 1).at(parameters.alpha),
-            alpha=parameters.alpha,
+            loss_per_token=response_loss(parameters, self._num_units, 1).at(parameters.order),
+            alpha=parameters.order,
             beta=parameters.beta,
             private=private,
             exhausted=self._num_units - sum(self._active),

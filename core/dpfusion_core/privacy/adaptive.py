@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.numbers import as_asked
 from dpfusion_core.privacy.accounting import PrivacyGuarantee, TokenCount, check_active, response_loss
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
 from dpfusion_core.privacy.loss import token_bound, token_loss
-from dpfusion_core.privacy.parameters import PrivacyParameters
-from dpfusion_core.privacy.spending import SPENDING_RULES, Spending, check_spending
+from dpfusion_core.privacy.parameters import PrivacyParameters, Spending
+from dpfusion_core.privacy.spending import SPENDING_RULES
 
-DEFAULT_SPENDING: Spending = "growing"
 _ROUNDING = 1e-9  # of what may be spent: more than it is no rounding error
 _SAFETY = 1.0 - 1e-12  # of what is left: rounding in formulas (1) and (2) must not exceed it
 
@@ -36,7 +36,7 @@ class AdaptiveAccountant:
         num_units: Number of privacy units of the request.
         max_tokens: Largest number of tokens of the response.
         spending: Name of the spending rule.
-        granted: What each unit may lose, in nats at ``alpha``, if that is less than the budget: its
+        granted: What each unit may lose, in nats at the order, if that is less than the budget: its
             ledger may have less left. Private. Zero-out neighbours only.
         active: Whether each unit takes part; all do by default. The others still count as units, lose
             nothing and are charged nothing.
@@ -61,13 +61,13 @@ class AdaptiveAccountant:
         num_units: int,
         max_tokens: int,
         *,
-        spending: Spending = DEFAULT_SPENDING,
+        spending: Spending = "growing",
         granted: Sequence[float] | None = None,
         active: Sequence[bool] | None = None,
         asked: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        check_spending(spending)
+        _validate.choice(spending, SPENDING_RULES, "spending")
         if granted is not None and parameters.neighbours == "replace":
             # Under replace neighbours each token costs c_inf even if this unit is exhausted, because
             # the other content may not be: the budget must be granted whole or not at all.
@@ -78,15 +78,15 @@ class AdaptiveAccountant:
         self._active = check_active(active, num_units)
         self._rule = SPENDING_RULES[spending]
         self._worst = adaptive_loss(parameters, num_units, max_tokens)
-        self._budget = self._worst.at(parameters.alpha)
-        self._epsilon = as_asked(rdp_to_epsilon(self._budget, parameters.alpha, parameters.delta), asked)
+        self._budget = self._worst.at(parameters.order)
+        self._epsilon = as_asked(rdp_to_epsilon(self._budget, parameters.order, parameters.delta), asked)
         whole = torch.full((num_units,), self._budget, dtype=torch.float64, device=device)
         if granted is not None:
             whole = torch.minimum(whole, _granted(granted, num_units).to(device))
         self._total = whole  # [units]
         self._spent = torch.zeros_like(whole)  # [units]
         self._taking_part = torch.tensor(self._active, device=device)  # [units]
-        self._floor = token_loss(parameters.surcharge, num_units, parameters.alpha)
+        self._floor = token_loss(parameters.surcharge, num_units, parameters.order)
 
     def __repr__(self) -> str:
         return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._count.tokens})"
@@ -98,7 +98,7 @@ class AdaptiveAccountant:
         share = self._rule(self._total, left, self._count.tokens, self._max_tokens)
         # Every token to come costs at least the floor, 0 but for replace neighbours.
         share = torch.minimum(share, left - (to_come - 1) * self._floor).clamp(min=0.0)
-        bounds = token_bound(share, self._num_units, self._parameters.alpha) - self._parameters.surcharge
+        bounds = token_bound(share, self._num_units, self._parameters.order) - self._parameters.surcharge
         return bounds.clamp(min=0.0) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:
@@ -118,11 +118,11 @@ class AdaptiveAccountant:
 
     def used(self) -> tuple[RenyiLoss, ...]:
         """Return each unit's realised loss so far; private, for the ledger."""
-        alpha, is_replace = self._parameters.alpha, self._parameters.neighbours == "replace"
+        order, is_replace = self._parameters.order, self._parameters.neighbours == "replace"
         # Under replace neighbours a refund would tell the realised part.
         spent = [self._budget] * self._num_units if is_replace else self._spent.tolist()
         rows = zip(spent, self._active, strict=True)
-        return tuple(_constant_loss(alpha, value if active else 0.0) for value, active in rows)
+        return tuple(_constant_loss(order, value if active else 0.0) for value, active in rows)
 
     def guarantee(self, *, private: bool) -> PrivacyGuarantee:
         """Return the guarantee, which follows from the budget alone, never from what was used."""
@@ -130,14 +130,14 @@ class AdaptiveAccountant:
         return PrivacyGuarantee(
             epsilon=self._epsilon,
             delta=parameters.delta,
-            order=parameters.alpha,
+            order=parameters.order,
             neighbours=parameters.neighbours,
             accounting="adaptive",
             tokens=self._count.tokens,
             max_tokens=self._max_tokens,
             units=self._num_units,
             loss_per_token=None,
-            alpha=parameters.alpha,
+            alpha=parameters.order,
             beta=None,
             private=private,
             exhausted=self._num_units - sum(self._active),
@@ -145,16 +145,16 @@ class AdaptiveAccountant:
 
 
 def adaptive_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int) -> RenyiLoss:
-    """Return what a response costs one unit at most, in nats, at orders up to ``alpha``.
+    """Return what a response costs one unit at most, in nats, at orders up to that of the parameters.
 
-    The filter keeps its sum at ``alpha``. A path may lose all of it by one token, so that at a lower
-    order no less than the sum at ``alpha`` is certain.
+    The filter keeps its sum at that order. A path may lose all of it by one token, so that at a lower
+    order no less than the sum there is certain.
 
     Raises:
         PrivacyParameterError: If a number is out of range.
     """
-    budget = response_loss(parameters, num_units, max_tokens).at(parameters.alpha)
-    return _constant_loss(parameters.alpha, budget)
+    budget = response_loss(parameters, num_units, max_tokens).at(parameters.order)
+    return _constant_loss(parameters.order, budget)
 
 
 def _granted(granted: Sequence[float], num_units: int) -> Tensor:

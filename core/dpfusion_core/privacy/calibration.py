@@ -1,6 +1,7 @@
 """From a budget to per-token settings: the largest ``beta`` that stays within epsilon."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
@@ -8,7 +9,7 @@ from dpfusion_core.numbers import at_most
 from dpfusion_core.privacy.budget import MAX_ORDER, PrivacyBudget, smallest_epsilon
 from dpfusion_core.privacy.conversion import orders_up_to
 from dpfusion_core.privacy.loss import token_bound
-from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters, check_accounting
+from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters
 
 # Replace neighbours: the share of a token's bound that goes to the cap of the mixing weight, the rest
 # to the divergence. `make bench BENCH_ARGS=utility` prints the experiment behind the number.
@@ -63,15 +64,15 @@ def calibrate_beta(
 
     Example:
         >>> parameters = calibrate_beta(epsilon=8.0, delta=1e-5, max_tokens=100, order=4.0)
-        >>> round(parameters.beta, 4), parameters.alpha
+        >>> round(parameters.beta, 4), parameters.order
         (0.0123, 4.0)
     """
     budget = PrivacyBudget(epsilon, delta)
     _validate.count(max_tokens, "max_tokens")
     _validate.count(num_units, "num_units")
-    check_accounting(accounting)
-    alpha = _feasible_order(budget, order)
-    orders = orders_up_to(alpha) if accounting == "fixed" and not is_shared else (alpha,)
+    _validate.choice(accounting, get_args(Accounting), "accounting")
+    order = feasible_order(budget, order)
+    orders = orders_up_to(order) if accounting == "fixed" and not is_shared else (order,)
     losses = ((a, budget.loss_at(a) - _SLACK) for a in orders)
     bound = max(token_bound(loss / max_tokens, num_units, a) for a, loss in losses if loss > 0.0)
     mixing_loss = None
@@ -79,7 +80,7 @@ def calibrate_beta(
         _validate.probability(mixing_share, "mixing_share")
         mixing_loss = mixing_share * bound
         bound -= mixing_loss
-    return PrivacyParameters(alpha, bound / alpha, delta, neighbours, mixing_loss)
+    return PrivacyParameters(order, bound / order, delta, neighbours, mixing_loss)
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,12 @@ def compare_orders(
     return rows
 
 
-def _feasible_order(budget: PrivacyBudget, order: float | None) -> float:
-    """Return the order to use, or say what could be met."""
+def feasible_order(budget: PrivacyBudget, order: float | None = None) -> float:
+    """Return the order to use: ``order``, or the one of most room.
+
+    Raises:
+        PrivacyParameterError: If the budget allows nothing there; the message says what could be met.
+    """
     best = budget.best_order()
     if order is None:
         order = best

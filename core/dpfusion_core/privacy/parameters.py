@@ -1,13 +1,14 @@
 """What a caller asks of the privacy core, checked at the moment it is said."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 
 Neighbours = Literal["zero-out", "replace"]
 Accounting = Literal["fixed", "adaptive"]
+Spending = Literal["growing", "accrued", "capped"]
 
 
 @dataclass(frozen=True)
@@ -15,39 +16,36 @@ class PrivacyParameters:
     """Per-token privacy settings in the terms of the DP-Fusion paper.
 
     Attributes:
-        alpha: Rényi order, above 1.
-        beta: The per-token bound on the divergence of one unit's contribution is ``alpha * beta``
-            nats at order ``alpha``. 0 makes the output independent of private text.
+        order: Rényi order, above 1.
+        beta: The per-token bound on the divergence of one unit's contribution is ``order * beta``
+            nats at order ``order``. 0 makes the output independent of private text.
         delta: Probability for the conversion to (epsilon, delta), from 1e-9 to below 1.
         neighbours: ``"zero-out"``: what is hidden is whether a unit's private text was there or
             the placeholder stood in its place. ``"replace"``: what is hidden is which of all
             texts with the same public view it was.
         mixing_loss: Only for replace neighbours: the constant ``c_inf`` in nats per token that
-            caps the mixing weight at ``1 - e^(-c_inf)``. None takes ``alpha * beta``.
+            caps the mixing weight at ``1 - e^(-c_inf)``. None takes ``order * beta``.
 
     Raises:
         PrivacyParameterError: If a value is out of range, or ``mixing_loss`` is given for
             zero-out neighbours.
 
     Example:
-        >>> PrivacyParameters(alpha=2.0, beta=0.01).bound
+        >>> PrivacyParameters(order=2.0, beta=0.01).bound
         0.02
     """
 
-    alpha: float
+    order: float
     beta: float
     delta: float = 1e-5
     neighbours: Neighbours = "zero-out"
     mixing_loss: float | None = None
 
     def __post_init__(self) -> None:
-        _validate.order(self.alpha)
+        _validate.order(self.order)
         _validate.non_negative(self.beta, "beta")
         _validate.delta(self.delta)
-        if self.neighbours not in ("zero-out", "replace"):
-            raise PrivacyParameterError(
-                f"Expected neighbours 'zero-out' or 'replace', got {self.neighbours!r}."
-            )
+        _validate.choice(self.neighbours, get_args(Neighbours), "neighbours")
         if self.mixing_loss is not None:
             if self.neighbours != "replace":
                 raise PrivacyParameterError("mixing_loss only has a meaning with neighbours='replace'.")
@@ -55,8 +53,8 @@ class PrivacyParameters:
 
     @property
     def bound(self) -> float:
-        """``alpha * beta``: bound on each contribution's divergence, in nats per token."""
-        return self.alpha * self.beta
+        """``order * beta``: bound on each contribution's divergence, in nats per token."""
+        return self.order * self.beta
 
     @property
     def surcharge(self) -> float:
@@ -64,9 +62,3 @@ class PrivacyParameters:
         if self.neighbours == "zero-out":
             return 0.0
         return self.bound if self.mixing_loss is None else self.mixing_loss
-
-
-def check_accounting(accounting: str) -> None:
-    """Raise ``PrivacyParameterError`` unless the kind of accounting is known."""
-    if accounting not in ("fixed", "adaptive"):
-        raise PrivacyParameterError(f"Expected accounting 'fixed' or 'adaptive', got {accounting!r}.")

@@ -43,7 +43,7 @@ class TextModel(Protocol):
     If it has a method ``batch(requests, ...)`` for several conversations, that is used.
     """
 
-    def generate(self, messages: Sequence[Message], *, temperature: float, max_new_tokens: int) -> Answer:
+    def generate(self, messages: Sequence[Message], *, temperature: float, max_tokens: int) -> Answer:
         """Answer a conversation."""
         ...
 
@@ -66,7 +66,7 @@ class ConstitutionTagger:
         label: Label of the spans.
         window: Largest number of characters that the model reads at a time.
         by_sentence: Whether windows are read sentence by sentence, too.
-        max_new_tokens: Largest number of tokens of an answer; one that is longer counts as malformed.
+        max_tokens: Largest number of tokens of an answer; one that is longer counts as malformed.
         batch_size: How many questions a model with a ``batch`` method is asked at a time.
         cache_size: For how many texts answers are remembered.
 
@@ -89,7 +89,7 @@ class ConstitutionTagger:
         label: str = DEFAULT_LABEL,
         window: int = 2000,
         by_sentence: bool = True,
-        max_new_tokens: int = 256,
+        max_tokens: int = 256,
         batch_size: int = 16,
         cache_size: int = 256,
     ) -> None:
@@ -99,7 +99,7 @@ class ConstitutionTagger:
         self._label = label
         self._window = _validate.count(window, "window", minimum=100)
         self._by_sentence = by_sentence
-        self._max_new_tokens = _validate.count(max_new_tokens, "max_new_tokens")
+        self._max_tokens = _validate.count(max_tokens, "max_tokens")
         self._batch_size = _validate.count(batch_size, "batch_size")
         self._cache = SpanCache(cache_size)
 
@@ -149,7 +149,7 @@ class ConstitutionTagger:
                 raise TaggerError(
                     "The model gave a malformed list of private phrases twice: an empty or cut-off one, or "
                     "one of which nothing stands in the text. Use a larger model, a smaller window or a "
-                    "larger max_new_tokens."
+                    "larger max_tokens."
                 )
         phrases: list[list[str]] = [[] for _ in texts]
         for (number, _), reading in zip(pieces, readings, strict=True):
@@ -169,7 +169,7 @@ class ConstitutionTagger:
     def _ask(self, pieces: Sequence[str], reminder: str = "") -> list[Answer]:
         request = f"{_REQUEST}{reminder} Private phrases include\n{self._rules}"
         chats = [[Message("user", f"{piece}\n\n{request}")] for piece in pieces]
-        options: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": self._max_new_tokens}
+        options: dict[str, Any] = {"temperature": 0.0, "max_tokens": self._max_tokens}
         batch = getattr(self._model, "batch", None)
         with errors_as(
             TaggerError, "The model of the ConstitutionTagger failed ({error}).", ours=TaggerError

@@ -2,8 +2,9 @@ import uuid
 
 import pytest
 
-from dpfusion_core.adapters import DocumentUnit, Marks, canonical, document_unit
+from dpfusion_core.adapters import DocumentUnit, Marks, document_unit
 from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.options import canonical
 
 
 def test_every_chunk_of_a_source_is_one_unit_whatever_the_index_calls_it() -> None:

@@ -12,7 +12,7 @@ from dpfusion_core.backends.guarded import GuardedSession
 from tests.core.models import CharTokenizer, random_model
 from tests.core.toys import private_chat, secretive_backend
 
-OPTIONS: dict[str, Any] = {"alpha": 2.0, "beta": 0.01, "max_new_tokens": 4}
+OPTIONS: dict[str, Any] = {"alpha": 2.0, "beta": 0.01, "max_tokens": 4}
 SECRET = "the secret is 12345"
 ERRORS = [
     TypeError(SECRET),

@@ -142,7 +142,7 @@ def test_with_beta_0_no_bit_of_the_output_tells_of_the_private_text(
     dtype: torch.dtype, drawn: list[torch.Tensor]
 ) -> None:
     engine = FusionEngine(TransformersBackend(random_model("qwen2", **SIZES).to(dtype), CharTokenizer()))
-    options: dict[str, Any] = {"alpha": 20.0, "beta": 0.0, "max_new_tokens": 6, "seed": 1}
+    options: dict[str, Any] = {"alpha": 20.0, "beta": 0.0, "max_tokens": 6, "seed": 1}
     found = []
     for secret in [*SECRETS[2:], "y"]:
         drawn.clear()
@@ -155,13 +155,13 @@ def test_with_beta_0_no_bit_of_the_output_tells_of_the_private_text(
 def test_other_conversations_of_a_batch_do_not_show(dtype: torch.dtype, drawn: list[torch.Tensor]) -> None:
     """Neither in the public nor in the private distributions: both are in the fused ones."""
     engine = FusionEngine(TransformersBackend(random_model("qwen2", **SIZES).to(dtype), CharTokenizer()))
-    each: list[Any] = [{"beta": 0.0}, {"beta": 0.5, "alpha": 2.0, "max_new_tokens": 9}]
+    each: list[Any] = [{"beta": 0.0}, {"beta": 0.5, "alpha": 2.0, "max_tokens": 9}]
     found = []
     for secret in SECRETS[2:]:
         drawn.clear()
         engine.batch(
             [conversation(secret), conversation("bob is ill", "b")],
-            each=[{"alpha": 20.0, "max_new_tokens": 6, "seed": 1, **own} for own in each],  # type: ignore[typeddict-item]
+            each=[{"alpha": 20.0, "max_tokens": 6, "seed": 1, **own} for own in each],  # type: ignore[typeddict-item]
         )
         found.append(torch.stack(drawn))
     assert found[0].shape[0] == 15

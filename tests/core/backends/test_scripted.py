@@ -31,7 +31,7 @@ def test_a_function_answers_each_view_by_what_it_shows() -> None:
     """What the private view alone wants to say is kept back: the fusion is real."""
     backend = ScriptedBackend.saying(lambda prompt: "Zanzibar" if "Zanzibar" in prompt else "Nothing.")
     engine = FusionEngine(backend)
-    assert engine.generate(CONVERSATION, epsilon=8.0, max_new_tokens=20).text == "Nothing."
+    assert engine.generate(CONVERSATION, epsilon=8.0, max_tokens=20).text == "Nothing."
     plain = engine.generate([Message("user", SECRET), Message("user", "What?")], temperature=0.0)
     assert plain.text == "Zanzibar"
 
@@ -45,7 +45,7 @@ def test_it_goes_on_with_a_message_of_the_assistant() -> None:
 def test_a_grammar_can_force_other_tokens() -> None:
     backend = ScriptedBackend.saying('{"name": "Bo"}')
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    result = FusionEngine(backend).generate(CONVERSATION, epsilon=8.0, json_schema=schema, max_new_tokens=40)
+    result = FusionEngine(backend).generate(CONVERSATION, epsilon=8.0, json_schema=schema, max_tokens=40)
     assert result.text.replace(" ", "") == '{"name":"Bo"}'
 
 

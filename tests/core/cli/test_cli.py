@@ -147,7 +147,7 @@ def test_calibrate_shows_the_orders_and_settings_that_give_the_epsilon_back() ->
     assert "cannot be met" in text  # at order 1.5 and 2
     assert "e^8" in text
     assert "zero-out neighbours, fixed accounting" in text
-    found = re.search(r"alpha=(\S+), beta=(\S+) ", text)
+    found = re.search(r"order=(\S+), beta=(\S+) ", text)
     assert found is not None
     code, text = run("epsilon", "--alpha", found[1], "--beta", found[2], "--max-tokens", "100")
     assert code == 0
@@ -181,7 +181,7 @@ def test_settings_that_calibrate_prints_stay_within_epsilon_when_they_are_typed(
 ) -> None:
     console = Console(record=True, width=200)
     run_calibrate(console, PrivacyBudget(epsilon), 100, units, order, relation, "fixed")
-    printed = re.findall(r"(alpha|beta|mixing_loss)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
+    printed = re.findall(r"(order|beta|mixing_loss)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
     settings = {name: float(value) for name, value in printed}
     typed = PrivacyParameters(**settings, neighbours=relation)  # type: ignore[arg-type]
     reached = FixedAccountant(typed, units, 100).guarantee(private=True).epsilon

@@ -428,7 +428,7 @@ def test_phrases_of_one_part_are_hidden_in_the_others() -> None:
 
 
 IDLE: list[tuple[dict[str, Any], str]] = [
-    ({"epsilonn": 8.0}, "Did you mean 'epsilon'"), ({"neighbors": "replace"}, "Did you mean 'neighbours'"),
+    ({"epsilonn": 8.0}, "Did you mean 'epsilon'"), ({"neighbors": "replace"}, "leave out neighbours"),
     ({"taggr": TAGGER}, "Did you mean 'tagger'"), ({"placholder": "x"}, "Did you mean 'placeholder'"),
     ({"epsilon": 8.0}, "epsilon"), ({"delta": 1e-6}, "delta"), ({"max_tokens": 9}, "max_tokens"),
     ({"chunk": 100}, "chunk"), ({"instruction": "x"}, "instruction"), ({"temperature": 0.5}, "temperature"),

@@ -51,7 +51,7 @@ QUESTION = [Message("user", "what?")]
 
 
 def test_private_request_has_the_guarantee_of_its_settings() -> None:
-    result = FusionEngine(secretive_backend()).generate(private_chat(), **PAPER, max_new_tokens=50)
+    result = FusionEngine(secretive_backend()).generate(private_chat(), **PAPER, max_tokens=50)
     guarantee = result.guarantee
     assert guarantee.epsilon == pytest.approx(rdp_to_epsilon(50 * 0.02, 2.0, 1e-5))
     assert (guarantee.order, guarantee.delta, guarantee.units) == (2.0, 1e-5, 1)
@@ -62,14 +62,14 @@ def test_private_request_has_the_guarantee_of_its_settings() -> None:
 
 
 def test_guarantee_counts_the_first_token() -> None:
-    result = FusionEngine(secretive_backend()).generate(private_chat(), **PAPER, max_new_tokens=1)
+    result = FusionEngine(secretive_backend()).generate(private_chat(), **PAPER, max_tokens=1)
     assert result.guarantee.tokens == 1
     assert result.guarantee.charged == pytest.approx(0.02)
 
 
 def test_early_end_is_charged_less_and_promised_the_same() -> None:
     engine = FusionEngine(secretive_backend(eos=1.0))
-    result = engine.generate(private_chat(), **PAPER, max_new_tokens=50)
+    result = engine.generate(private_chat(), **PAPER, max_tokens=50)
     assert (result.text, result.token_ids, result.finish_reason) == ("", (EOS,), "stop")
     assert result.guarantee.charged == pytest.approx(0.02)
     assert result.guarantee.epsilon == pytest.approx(rdp_to_epsilon(50 * 0.02, 2.0, 1e-5))
@@ -82,7 +82,7 @@ def test_epsilon_is_met_and_never_exceeded(
     accounting: Accounting, neighbours: Neighbours, units: int
 ) -> None:
     messages = [Message("user", SECRET, True, f"u{i}") for i in range(units)] + QUESTION
-    options: GenerationOptions = {"epsilon": 8.0, "delta": 1e-6, "max_new_tokens": 9}
+    options: GenerationOptions = {"epsilon": 8.0, "delta": 1e-6, "max_tokens": 9}
     guarantee = (
         FusionEngine(secretive_backend())
         .generate(messages, **options, accounting=accounting, neighbours=neighbours)
@@ -94,7 +94,7 @@ def test_epsilon_is_met_and_never_exceeded(
 
 
 def test_epsilon_may_be_meant_for_several_responses() -> None:
-    options: GenerationOptions = {"epsilon": 8.0, "order": 4.0, "max_new_tokens": 10}
+    options: GenerationOptions = {"epsilon": 8.0, "order": 4.0, "max_tokens": 10}
     engine = FusionEngine(secretive_backend())
     whole = engine.generate(private_chat(), **options).guarantee
     part = engine.generate(private_chat(), **options, responses=5).guarantee
@@ -115,7 +115,7 @@ def test_adaptive_accounting_gives_later_tokens_what_earlier_ones_left() -> None
         probabilities = (0.05, 0.95) if is_private and step >= 5 else (0.95, 0.05)
         return logits_of(dict(zip(TOKENS[:2], probabilities, strict=True)))
 
-    options: GenerationOptions = {**PAPER, "max_new_tokens": 10, "curator": True}
+    options: GenerationOptions = {**PAPER, "max_tokens": 10, "curator": True}
     weights = {}
     for accounting in ("fixed", "adaptive"):
         engine = FusionEngine(ScriptedBackend(next_logits, tokenizer, VOCAB, [EOS]))
@@ -132,7 +132,7 @@ def test_exhausted_unit_looks_like_any_other_output(spending: Spending) -> None:
     """The first tokens eat the budget; the text goes on to its full length."""
     options: GenerationOptions = {"alpha": 2.0, "beta": 1e-4, "accounting": "adaptive", "spending": spending}
     result = FusionEngine(secretive_backend()).generate(
-        private_chat(), **options, max_new_tokens=30, curator=True
+        private_chat(), **options, max_tokens=30, curator=True
     )
     assert (len(result.token_ids), result.finish_reason) == (30, "length")
     assert result.guarantee.exhausted == 0
@@ -144,7 +144,7 @@ def test_exhausted_unit_looks_like_any_other_output(spending: Spending) -> None:
 
 def test_several_units_share_each_token() -> None:
     messages = [Message("user", SECRET, True, "a"), Message("user", "other", True, "b"), *QUESTION]
-    result = FusionEngine(secretive_backend()).generate(messages, **PAPER, max_new_tokens=5, curator=True)
+    result = FusionEngine(secretive_backend()).generate(messages, **PAPER, max_tokens=5, curator=True)
     assert result.guarantee.units == 2
     assert result.guarantee.loss_per_token == pytest.approx(token_loss(0.02, 2, 2.0))
     assert result.report is not None
@@ -155,7 +155,7 @@ def test_several_units_share_each_token() -> None:
 def test_replace_neighbours_cap_the_weight_and_cost_more() -> None:
     engine = FusionEngine(secretive_backend(private=(0.5, 0.3, 0.15, 0.05)))  # lambda could be 1
     result = engine.generate(
-        private_chat(), **PAPER, neighbours="replace", mixing_loss=0.05, max_new_tokens=10, curator=True
+        private_chat(), **PAPER, neighbours="replace", mixing_loss=0.05, max_tokens=10, curator=True
     )
     assert result.guarantee.neighbours == "replace"
     assert result.guarantee.loss_per_token == pytest.approx(0.02 + 0.05)
@@ -171,8 +171,8 @@ def test_request_without_private_text_is_ordinary_generation() -> None:
 
 def test_seed_reproduces_and_the_guarantee_says_that_it_is_not_private() -> None:
     engine = FusionEngine(secretive_backend())
-    first, second = (engine.generate(private_chat(), **PAPER, seed=3, max_new_tokens=40) for _ in range(2))
-    unseeded = [engine.generate(private_chat(), **PAPER, max_new_tokens=40).text for _ in range(3)]
+    first, second = (engine.generate(private_chat(), **PAPER, seed=3, max_tokens=40) for _ in range(2))
+    unseeded = [engine.generate(private_chat(), **PAPER, max_tokens=40).text for _ in range(3)]
     assert first.text == second.text
     assert not first.guarantee.private
     assert "NOT private" in str(first.guarantee)
@@ -204,7 +204,7 @@ def test_logits_processor_of_public_data_applies_to_private_rows() -> None:
         return scores
 
     result = FusionEngine(secretive_backend()).generate(
-        private_chat(), **PAPER, max_new_tokens=60, logits_processors=[ban_a]
+        private_chat(), **PAPER, max_tokens=60, logits_processors=[ban_a]
     )
     assert TOKENS[0] not in result.token_ids
 
@@ -218,14 +218,14 @@ def test_logits_processor_sees_the_public_view_alone() -> None:
         return scores
 
     engine = FusionEngine(secretive_backend(public=(0.5, 0.3, 0.15, 0.05)))
-    engine.generate(private_chat(), **PAPER, max_new_tokens=3, logits_processors=[watch])
+    engine.generate(private_chat(), **PAPER, max_tokens=3, logits_processors=[watch])
     assert seen == [[0.5, 0.3, 0.15, 0.05]] * 3
 
 
 def test_ready_views_and_continuation() -> None:
     backend = secretive_backend()
     views = Views((1, 2, 3), {"u": (1, 2, 4)})
-    assert FusionEngine(backend).generate(views, **PAPER, max_new_tokens=3).prompt_tokens == 3
+    assert FusionEngine(backend).generate(views, **PAPER, max_tokens=3).prompt_tokens == 3
     messages = [Message("user", "what?"), Message("assistant", "it is")]
     seen: list[tuple[int, ...]] = []
 
@@ -239,7 +239,7 @@ def test_ready_views_and_continuation() -> None:
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({}, "epsilon and delta"),
-    ({"epsilon": 8.0, "alpha": 2.0}, "not both"),
+    ({"epsilon": 20.0, "alpha": 2.0, "beta": 0.1}, "not both"),
     ({"epsilon": 8.0, "beta": 0.01}, "not both"),
     ({"epsilon": 8.0, "alpha": 2.0, "beta": 0.01}, "not both"),
     ({"epsilon": 0.0}, "epsilon"),
@@ -252,7 +252,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     (PAPER | {"accounting": "loose"}, "accounting"),
     (PAPER | {"spending": "all"}, "spending"),
     (PAPER | {"on_exhausted": "ignore"}, "on_exhausted"),
-    ({"alpha": 2.0}, "alpha and beta"),
+    ({"alpha": 2.0}, "order .alpha. and beta"),
     ({"alpha": 1.0, "beta": 0.01}, "alpha"),
     ({"alpha": 0.5, "beta": 0.01}, "alpha"),
     ({"alpha": math.nan, "beta": 0.01}, "alpha"),
@@ -266,8 +266,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     (PAPER | {"mixing_loss": 0.1}, "mixing_loss"),
     (PAPER | {"temperature": 0.0}, "temperature"),
     (PAPER | {"temperature": math.nan}, "temperature"),
-    (PAPER | {"max_new_tokens": 0}, "max_new_tokens"),
-    (PAPER | {"max_new_tokens": 1.5}, "max_new_tokens"),
+    (PAPER | {"max_tokens": 0}, "max_tokens"),
+    (PAPER | {"max_tokens": 1.5}, "max_tokens"),
     (PAPER | {"stop": [""]}, "stop"),
     (PAPER | {"stop": "abc"}, "stop"),
     (PAPER | {"seed": -1}, "seed"),
@@ -296,8 +296,8 @@ def test_empty_conversation(messages: list[Message]) -> None:
 def test_context_length_is_checked_before_any_computation_without_the_private_length() -> None:
     backend = untouchable_backend(context_length=60)
     secret = "s" * 45
-    with pytest.raises(ViewError, match=r"max_new_tokens=10.*60 tokens") as caught:
-        FusionEngine(backend).stream(private_chat(secret), **PAPER, max_new_tokens=10)
+    with pytest.raises(ViewError, match=r"max_tokens=10.*60 tokens") as caught:
+        FusionEngine(backend).stream(private_chat(secret), **PAPER, max_tokens=10)
     public = len(CharTokenizer()("<user>____\n<user>what?\n<assistant>")["input_ids"])
     numbers = {word.strip("().,") for word in str(caught.value).replace("=", " ").split()}
     assert str(public) in numbers
@@ -333,7 +333,7 @@ def test_interrupt_inside_a_stream_frees_the_session() -> None:
 
 async def test_async_twins_give_the_same() -> None:
     engine = FusionEngine(secretive_backend())
-    options: GenerationOptions = {**PAPER, "seed": 5, "max_new_tokens": 20}
+    options: GenerationOptions = {**PAPER, "seed": 5, "max_tokens": 20}
     expected = engine.generate(private_chat(), **options)
     assert await engine.agenerate(private_chat(), **options) == expected
     chunks = [chunk async for chunk in engine.astream(private_chat(), **options)]
@@ -375,7 +375,7 @@ async def test_leaving_an_async_stream_early_frees_the_session() -> None:
 
 def test_two_threads_share_an_engine() -> None:
     engine = FusionEngine.from_pretrained("dpfusion-tiny")
-    options: GenerationOptions = {**PAPER, "seed": 1, "max_new_tokens": 8}
+    options: GenerationOptions = {**PAPER, "seed": 1, "max_tokens": 8}
     chats = [private_chat(f"The city is {city}.") for city in ("Oslo", "Rome", "Bern", "Kyiv")]
     expected = [engine.generate(chat, **options).text for chat in chats]
     found: dict[int, str] = {}
@@ -398,7 +398,7 @@ def test_nothing_data_dependent_shows(accounting: Accounting, caplog: pytest.Log
     shown = []
     for private in ((0.05, 0.15, 0.2, 0.6), (0.5, 0.3, 0.15, 0.05)):
         engine = FusionEngine(secretive_backend(private=private))
-        options: GenerationOptions = {**PAPER, "max_new_tokens": 5, "accounting": accounting}
+        options: GenerationOptions = {**PAPER, "max_tokens": 5, "accounting": accounting}
         chunks = list(engine.stream(private_chat(), **options, curator=True))
         last = chunks[-1]
         assert last.guarantee is not None
@@ -417,15 +417,8 @@ def test_report_is_only_made_on_request() -> None:
 
 
 def test_guarantee_survives_pickling() -> None:
-    guarantee = (
-        FusionEngine(secretive_backend()).generate(private_chat(), **PAPER, max_new_tokens=2).guarantee
-    )
+    guarantee = FusionEngine(secretive_backend()).generate(private_chat(), **PAPER, max_tokens=2).guarantee
     assert pickle.loads(pickle.dumps(guarantee)) == guarantee
-
-
-def test_options_of_the_engine_are_all_documented() -> None:
-    doc = GenerationOptions.__doc__ or ""
-    assert all(f"{name}:" in doc for name in GenerationOptions.__annotations__)
 
 
 def test_fault_in_the_middle_of_a_stream_frees_the_session() -> None:

@@ -38,7 +38,7 @@ def texts(results: list[Any]) -> list[str]:
 @pytest.mark.parametrize("architecture", ["qwen2", "gpt2", "mamba"])
 def test_a_batch_answers_as_its_requests_would_alone(architecture: str) -> None:
     engine = FusionEngine(TransformersBackend(random_model(architecture), CharTokenizer()))
-    each: list[Any] = [{"max_new_tokens": n} for n in (12, 5, 9, 1)]  # they end one after the other
+    each: list[Any] = [{"max_tokens": n} for n in (12, 5, 9, 1)]  # they end one after the other
     together = engine.batch(CONVERSATIONS, each=each, **OPTIONS)
     alone = [engine.generate(c, **OPTIONS, **own) for c, own in zip(CONVERSATIONS, each, strict=True)]
     assert texts(together) == texts(list(alone))
@@ -56,7 +56,7 @@ def test_a_token_of_a_batch_takes_one_forward_pass(monkeypatch: pytest.MonkeyPat
         return forward(**inputs)
 
     monkeypatch.setattr(backend, "forward", counting)
-    FusionEngine(backend).batch(CONVERSATIONS, max_new_tokens=6, **OPTIONS)
+    FusionEngine(backend).batch(CONVERSATIONS, max_tokens=6, **OPTIONS)
     assert [n for n in rows if n > 1] == [
         8
     ] * 5  # four requests, two views each; the first token is the prompt's
@@ -64,7 +64,7 @@ def test_a_token_of_a_batch_takes_one_forward_pass(monkeypatch: pytest.MonkeyPat
 
 def test_an_error_ends_the_batch_or_its_own_request_alone() -> None:
     budget = PrivacyBudget(8.0, 1e-5)
-    options: dict[str, Any] = {"alpha": 4.0, "beta": 0.01, "max_new_tokens": 10}
+    options: dict[str, Any] = {"alpha": 4.0, "beta": 0.01, "max_tokens": 10}
     bad = [Message("user", "y", is_private=True, unit="poor")]
     with PrivacyLedger("sqlite://", budget=budget) as ledger:
         engine = FusionEngine(secretive_backend(), ledger=ledger)
@@ -99,11 +99,11 @@ def test_a_model_that_fails_on_one_request_frees_all() -> None:
     backend.score = failing  # type: ignore[method-assign]
     long = private_chat("z" * 100)
     found = FusionEngine(backend).batch(
-        [private_chat(), long, private_chat()], alpha=2.0, beta=0.01, max_new_tokens=5, return_exceptions=True
+        [private_chat(), long, private_chat()], alpha=2.0, beta=0.01, max_tokens=5, return_exceptions=True
     )
     assert [type(each) for each in found] == [GenerationResult, BackendError, GenerationResult]
     with pytest.raises(BackendError):
-        FusionEngine(backend).batch([private_chat(), long], alpha=2.0, beta=0.01, max_new_tokens=5)
+        FusionEngine(backend).batch([private_chat(), long], alpha=2.0, beta=0.01, max_tokens=5)
     assert backend.open_sessions == 0
 
 
@@ -123,7 +123,7 @@ def test_a_forward_pass_that_fails_fails_for_all_that_were_part_of_it(
         return output
 
     monkeypatch.setattr(backend, "forward", failing_once)
-    found = FusionEngine(backend).batch(CONVERSATIONS, max_new_tokens=6, return_exceptions=True, **OPTIONS)
+    found = FusionEngine(backend).batch(CONVERSATIONS, max_tokens=6, return_exceptions=True, **OPTIONS)
     assert [type(each) for each in found] == [BackendError] * 4
 
 
@@ -136,7 +136,7 @@ def test_options_of_each_must_be_as_many() -> None:
 async def test_an_async_batch_does_the_same_and_can_be_cancelled() -> None:
     backend = secretive_backend()
     engine = FusionEngine(backend)
-    options: dict[str, Any] = {"alpha": 2.0, "beta": 0.01, "max_new_tokens": 6, "seed": 3}
+    options: dict[str, Any] = {"alpha": 2.0, "beta": 0.01, "max_tokens": 6, "seed": 3}
     assert await engine.abatch([private_chat()] * 3, **options) == engine.batch(
         [private_chat()] * 3, **options
     )
@@ -148,7 +148,7 @@ async def test_an_async_batch_does_the_same_and_can_be_cancelled() -> None:
         return score(prompt, said)
 
     backend.score = slow  # type: ignore[method-assign]
-    task = asyncio.create_task(engine.abatch([private_chat()] * 3, **{**options, "max_new_tokens": 10_000}))
+    task = asyncio.create_task(engine.abatch([private_chat()] * 3, **{**options, "max_tokens": 10_000}))
     while not begun.is_set():
         await asyncio.sleep(0.01)
     task.cancel()

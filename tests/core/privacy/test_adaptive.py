@@ -20,7 +20,7 @@ from dpfusion_core.privacy import (
     response_loss,
     token_loss,
 )
-from dpfusion_core.privacy.adaptive import DEFAULT_SPENDING, adaptive_loss
+from dpfusion_core.privacy.adaptive import adaptive_loss
 from tests.core.privacy.strategies import SETTINGS
 
 RULES = sorted(SPENDING_RULES)
@@ -82,8 +82,6 @@ def test_a_token_that_takes_all_leaves_nothing(spending: Spending) -> None:
 
 
 @pytest.mark.parametrize("spending, expected", [
-    ("constant", [0.1, 0.1, 0.1]),
-    ("remaining", [0.1, 1.0 / 9, 0.95 / 8]),
     ("accrued", [0.1, 0.2, 0.25]),
     ("capped", [0.4, 0.4, 0.4]),
     ("growing", [0.1, 1.3 / 9, 0.95 * 1.6 / 8]),
@@ -109,7 +107,7 @@ def test_capped_rule_ends_with_what_is_left() -> None:
 
 def test_a_unit_is_held_to_what_its_ledger_granted() -> None:
     parameters = PrivacyParameters(2.0, 0.05)
-    accountant = AdaptiveAccountant(parameters, 3, 10, spending="remaining", granted=[0.0, 1e-3, math.inf])
+    accountant = AdaptiveAccountant(parameters, 3, 10, spending="growing", granted=[0.0, 1e-3, math.inf])
     whole = response_loss(parameters, 3, 10).at(2.0)
     bounds = token_loss(accountant.bounds(), 3, 2.0)
     assert bounds.tolist() == pytest.approx([0.0, 1e-4, whole / 10], rel=1e-9)
@@ -164,10 +162,9 @@ def test_nothing_shown_depends_on_what_was_used(spending: Spending, caplog: pyte
 
 
 def test_unknown_rule_is_refused() -> None:
-    with pytest.raises(PrivacyParameterError, match="remaining") as caught:
+    with pytest.raises(PrivacyParameterError, match="accrued") as caught:
         AdaptiveAccountant(PrivacyParameters(2.0, 0.02), 1, 5, spending="all")  # type: ignore[arg-type]
     assert "all" in "".join(traceback.format_exception(caught.value))
-    assert DEFAULT_SPENDING in SPENDING_RULES
 
 
 def test_what_is_said_of_a_lower_order_covers_a_response_that_loses_all_by_one_token() -> None:

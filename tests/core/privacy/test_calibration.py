@@ -60,7 +60,7 @@ def test_nothing_larger_would_do(units: int, tokens: int, neighbours: Neighbours
 
     def exact(factor: float) -> float:
         d = (parameters.bound + parameters.surcharge) * factor
-        orders = (1 + (parameters.alpha - 1) * (step / 400) for step in range(40, 401))
+        orders = (1 + (parameters.order - 1) * (step / 400) for step in range(40, 401))
         return min(
             float(oracle.rdp_to_epsilon(tokens * oracle.token_loss(d, units, a), a, 1e-5)) for a in orders
         )
@@ -99,7 +99,7 @@ def test_epsilon_below_every_order_is_told_the_smallest() -> None:
         calibrate_beta(0.9 * smallest, 1e-5, 100)
     with pytest.raises(PrivacyParameterError, match=r"order=256: 0\.0195"):
         calibrate_beta(0.9 * smallest, 1e-5, 100, order=3.0)
-    assert calibrate_beta(0.0196, 1e-5, 100).alpha == 256.0
+    assert calibrate_beta(0.0196, 1e-5, 100).order == 256.0
 
 
 @pytest.mark.parametrize("change", [

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpfusion_core.charging import make_plan
+from dpfusion_core.options import Options
+from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import (
     SPENDING_RULES,
     Accountant,
@@ -74,11 +75,11 @@ class Setting:
         self.accountant: Accountant = FixedAccountant(parameters, units, max_tokens)
         if spending is not None:
             self.accountant = AdaptiveAccountant(parameters, units, max_tokens, spending=spending)
-            self.budget = response_loss(parameters, units, max_tokens).at(parameters.alpha)
+            self.budget = response_loss(parameters, units, max_tokens).at(parameters.order)
         self.worst = response_loss(parameters, units, max_tokens)
 
     def responses(self, public: NextToken, private: list[NextToken]) -> Responses:
-        rule = MixtureRule(self.parameters.alpha, self.parameters.surcharge or None)
+        rule = MixtureRule(self.parameters.order, self.parameters.surcharge or None)
         return responses(public, private, rule, self.accountant, self.max_tokens, self._eos)
 
     def limit(self, order: float) -> float:
@@ -87,7 +88,7 @@ class Setting:
 
     def assert_covers(self, first: Responses, second: Responses) -> None:
         """Check the loss at several orders and the printed epsilon."""
-        alpha = self.parameters.alpha
+        alpha = self.parameters.order
         for order in (1 + (alpha - 1) / 16, 1 + (alpha - 1) / 2, alpha):
             assert response_divergence(first, second, order) <= self.limit(order) * ROUNDING
         guarantee = self.accountant.guarantee(private=True)
@@ -240,10 +241,7 @@ def test_adaptive_budget_is_never_exceeded_and_saved_budget_is_used(spending: Sp
     divergence = response_divergence(whole, setting.responses(public, [public]), 2.0)
     used = divergence / setting.budget
     assert used <= ROUNDING
-    if spending == "constant":
-        assert used == pytest.approx((4 - step) / 4, rel=1e-4)
-    else:
-        assert used > 0.95 * (1.0 if spending != "capped" or step < 4 else 0.0)
+    assert used > 0.95 * (1.0 if spending != "capped" or step < 4 else 0.0)
 
 
 @pytest.mark.parametrize("spending", RULES)
@@ -279,9 +277,10 @@ def test_calls_with_different_numbers_of_units_share_one_budget(
     ends = []
     for units in calls:
         parameters = make_plan(
-            {"epsilon": epsilon, "delta": delta, "responses": len(calls), "neighbours": relation},
+            Options(
+                epsilon=epsilon, delta=delta, responses=len(calls), neighbours=relation, max_tokens=tokens
+            ),
             [str(i) for i in range(units)],
-            tokens,
             None,
         ).parameters
         setting = Setting(parameters, units, tokens, eos=None)
@@ -289,7 +288,7 @@ def test_calls_with_different_numbers_of_units_share_one_budget(
         changed = constant(0.0, 1.0) if relation == "replace" else public
         pair = [setting.responses(public, [first, *rest]) for first in (loud, changed)]
         ends.append((setting, pair))
-    alpha = min(setting.parameters.alpha for setting, _ in ends)
+    alpha = min(setting.parameters.order for setting, _ in ends)
     exact = [response_divergence(*pair, alpha) for _, pair in ends]
     stated = [setting.worst.at(alpha) for setting, _ in ends]
     assert all(a <= b * ROUNDING for a, b in zip(exact, stated, strict=True))
@@ -302,10 +301,11 @@ def test_calls_with_different_numbers_of_units_share_one_budget(
 def test_calls_of_one_and_of_a_hundred_units_certify_what_was_asked() -> None:
     """Four calls of 100 tokens; each alone would convert best at an order of its own."""
     plans = [
-        make_plan({"epsilon": 16.0, "responses": 4}, [str(i) for i in range(n)], 100, None) for n in (1, 100)
+        make_plan(Options(epsilon=16.0, responses=4, max_tokens=100), [str(i) for i in range(n)], None)
+        for n in (1, 100)
     ]
-    alpha = plans[0].parameters.alpha
-    assert {plan.parameters.alpha for plan in plans} == {plan.order for plan in plans} == {alpha}
+    alpha = plans[0].parameters.order
+    assert {plan.parameters.order for plan in plans} == {plan.order for plan in plans} == {alpha}
     orders = [1 + (alpha - 1) * step / 200 for step in range(1, 201)]
     for mix in itertools.combinations_with_replacement(plans, 4):
         best = min(certified([plan.loss.at(a) for plan in mix], a, 1e-5) for a in orders)

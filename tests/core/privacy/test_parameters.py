@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dpfusion_core.charging import make_plan
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
+from dpfusion_core.options import Options
 from dpfusion_core.privacy import (
     FixedAccountant,
     PrivacyBudget,
@@ -19,10 +19,10 @@ from dpfusion_core.privacy import (
     smallest_epsilon,
 )
 
-GOOD: dict[str, Any] = {"alpha": 2.0, "beta": 0.02}
+GOOD: dict[str, Any] = {"order": 2.0, "beta": 0.02}
 
 BAD: list[tuple[str, Any]] = [
-    *(("alpha", value) for value in (1.0, 1, 0.99, 0.0, -2.0, math.inf, math.nan, True, "2", None)),
+    *(("order", value) for value in (1.0, 1, 0.99, 0.0, -2.0, math.inf, math.nan, True, "2", None)),
     *(("beta", value) for value in (-1e-300, -1.0, math.inf, math.nan, True, "0.1", None)),
     *(("delta", value) for value in (0.0, 0, 1.0, 1, -1e-5, 1.5, math.inf, math.nan, True, "1e-5", None)),
     *(("neighbours", value) for value in ("add-remove", "", None, "Replace")),
@@ -88,8 +88,8 @@ def test_parameters_cannot_be_changed_after_the_check() -> None:
         lambda delta: smallest_epsilon(2.0, delta),
         lambda delta: compute_epsilon_single_group([0.1], 2.0, delta),
         lambda delta: compute_dp_epsilon({"a": [0.1]}, 2.0, delta),
-        lambda delta: make_plan({"epsilon": 8.0, "delta": delta}, ["a"], 10, None),
-        lambda delta: make_plan({"alpha": 2.0, "beta": 0.01, "delta": delta}, ["a"], 10, None),
+        lambda delta: Options(epsilon=8.0, delta=delta),
+        lambda delta: Options(order=2.0, beta=0.01, delta=delta),
     ],
 )
 def test_a_delta_that_draws_cannot_keep_is_refused_wherever_it_enters(enter: Any, delta: float) -> None:

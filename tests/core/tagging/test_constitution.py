@@ -151,7 +151,7 @@ def test_the_model_is_told_the_constitution_without_comments(name: str) -> None:
 
 
 @pytest.mark.parametrize("options", [
-    {"constitution": ""}, {"constitution": "# nothing"}, {"window": 10}, {"max_new_tokens": 0}, {"cache_size": -1},
+    {"constitution": ""}, {"constitution": "# nothing"}, {"window": 10}, {"max_tokens": 0}, {"cache_size": -1},
 ])  # fmt: skip
 def test_bad_arguments(options: dict[str, Any]) -> None:
     with pytest.raises(PrivacyParameterError):
@@ -175,9 +175,9 @@ class Batched:
     def generate(self, messages: Sequence[Message], **options: Any) -> Said:
         return self.batch([messages], **options)[0]
 
-    def batch(self, chats: Sequence[Sequence[Message]], max_new_tokens: int, **options: Any) -> list[Said]:
+    def batch(self, chats: Sequence[Sequence[Message]], max_tokens: int, **options: Any) -> list[Said]:
         turns = [[{"role": m.role, "content": str(m.content)} for m in chat] for chat in chats]
-        return [Said(answer) for answer in self.ask(turns, max_new_tokens)]
+        return [Said(answer) for answer in self.ask(turns, max_tokens)]
 
 
 def covered(text: str, spans: Sequence[Span], value: str) -> bool:
@@ -204,7 +204,7 @@ def test_embedded_model_finds_95_percent_of_the_private_phrases(
 ) -> None:
     """The built-in constitution, of which every line is read with every sentence, on fewer records."""
     records = held_out_records(count, seed=2024)
-    tagger = ConstitutionTagger(Batched(), constitution, max_new_tokens=96, batch_size=1000)
+    tagger = ConstitutionTagger(Batched(), constitution, max_tokens=96, batch_size=1000)
     tagged = list(zip(records, tag_all(tagger, [record.text for record in records]), strict=True))
     hits = [
         covered(record.text, spans, value) for record, spans in tagged for value in record.fields.values()

@@ -177,7 +177,7 @@ def test_quick_start_of_the_published_library(service: Service) -> None:
     assert "Oslo" in dpf.private_context
     assert "Oslo" not in dpf.public_context
     assert "lives in" in dpf.public_context
-    output = dpf.generate(alpha=2.0, beta=0.01, max_new_tokens=4)
+    output = dpf.generate(alpha=2.0, beta=0.01, max_tokens=4)
     assert output["guarantee"].private
     tagger.close()
 

@@ -89,7 +89,7 @@ def test_a_key_gives_the_same_id_after_a_restart_and_no_key_does_not() -> None:
     assert ids("Ann is ill.") == ids("Bob met Ann.")[1:]
 
 
-ASK = {"epsilon": 4.0, "delta": 1e-5, "max_new_tokens": 3}
+ASK = {"epsilon": 4.0, "delta": 1e-5, "max_tokens": 3}
 
 
 def ask(url: str, text: str) -> float:
@@ -156,7 +156,7 @@ def test_the_published_class_and_documents_take_the_ledgers_key(tmp_path: Path) 
         conversation = DPFusion("dpfusion-tiny", tagger=Narrowing(NAMES, units="entity"), ledger=ledger)
         conversation.add_message("user", "Ann lives in Oslo.", is_private=True)
         conversation.run_tagger()
-        conversation.generate(max_new_tokens=2, **{k: ASK[k] for k in ("epsilon", "delta")})  # type: ignore[arg-type]
+        conversation.generate(max_tokens=2, **{k: ASK[k] for k in ("epsilon", "delta")})  # type: ignore[arg-type]
         privatize(
             "Ann lives in Oslo.", "dp", tagger=Narrowing(NAMES, units="entity"), engine=conversation.engine,
             epsilon=2.0, max_tokens=4, names="doc-1",

@@ -174,14 +174,14 @@ def test_bad_settings_are_refused(change: dict[str, Any]) -> None:
 ])  # fmt: skip
 def test_the_guarantee_says_what_the_tagger_did(tagger: Tagger | Narrowing | None, expected: str) -> None:
     engine = FusionEngine(secretive_backend(), tagger=tagger)
-    guarantee = engine.generate(private(), alpha=2.0, beta=0.01, max_new_tokens=2).guarantee
+    guarantee = engine.generate(private(), alpha=2.0, beta=0.01, max_tokens=2).guarantee
     assert guarantee.tagging == expected
     assert ("did not find is not protected" in str(guarantee)) == (expected == "phrases")
 
 
 def test_engine_reveals_to_the_public_view_what_the_tagger_did_not_find() -> None:
     engine = FusionEngine(secretive_backend(), tagger=PhraseTagger(["xyzzy"]), placeholder="_")
-    result = engine.generate(private("word xyzzy"), alpha=2.0, beta=0.01, max_new_tokens=1)
+    result = engine.generate(private("word xyzzy"), alpha=2.0, beta=0.01, max_tokens=1)
     assert result.prompt_tokens == len("<user>word _\n<assistant>")
 
 

@@ -1,0 +1,126 @@
+"""From a request's options to what it may cost its privacy units. Nothing is charged here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.options import HOW, Options
+from dpfusion_core.privacy import (
+    FusionRule,
+    MixtureRule,
+    PrivacyBudget,
+    PrivacyParameters,
+    RenyiLoss,
+    best_epsilon,
+    calibrate_beta,
+    response_loss,
+)
+from dpfusion_core.privacy.adaptive import adaptive_loss
+from dpfusion_core.tagging.naming import check_lasting
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request with private text may cost its units.
+
+    Attributes:
+        options: What the request asks for.
+        parameters: Per-token settings.
+        units: The units of the request.
+        together: How many of them take part in a token at least. A unit that takes part with others loses
+            less by it than if it were alone (docs/theory.md, section 3, formula 1), so this number bounds
+            the loss of each.
+        is_shared: Whether epsilon is shared with other responses, and so is kept at one order alone.
+    """
+
+    options: Options
+    parameters: PrivacyParameters
+    units: tuple[str, ...]
+    together: int
+    is_shared: bool
+
+    @property
+    def loss(self) -> RenyiLoss:
+        """What the response costs each unit at most; public."""
+        worst = adaptive_loss if self.options.accounting == "adaptive" else response_loss
+        return worst(self.parameters, self.together, self.options.max_tokens)
+
+    @property
+    def order(self) -> float:
+        """The order at which a new account of a unit is kept.
+
+        Responses that share a budget are all charged at the order of the bound: losses add up at one order,
+        and which order converts best depends on the number of units. One on its own takes the order at which
+        it converts to the smallest epsilon.
+        """
+        if self.options.accounting == "adaptive" or self.is_shared:
+            return self.parameters.order
+        return best_epsilon(self.loss.at, self.parameters.order, self.parameters.delta).order
+
+    def rule(self) -> FusionRule:
+        """Return the rule that fuses the views' distributions."""
+        has_cap = self.parameters.neighbours == "replace"
+        return MixtureRule(self.parameters.order, self.parameters.surcharge if has_cap else None)
+
+    @property
+    def is_refundable(self) -> bool:
+        """Whether what a unit did not lose is given back.
+
+        Under replace neighbours the realised loss of an adaptive response is not: each token costs a
+        constant whatever the unit itself loses.
+        """
+        return self.options.accounting == "adaptive" and self.parameters.neighbours == "zero-out"
+
+
+def make_plan(
+    options: Options, units: Sequence[str], ledger: PrivacyLedger | None, together: int | None = None
+) -> Plan:
+    """Return what a request with private text may cost.
+
+    Args:
+        options: The request's options.
+        units: Its privacy units, one at least.
+        ledger: Accounts that it keeps already say from which order on a request can be charged.
+        together: How many units take part in a token at least; by default all of them.
+
+    Raises:
+        PrivacyParameterError: If the options say no budget, epsilon cannot be met, or a ledger is to charge
+            a unit whose id does not last.
+    """
+    if ledger is not None:
+        check_lasting(units)
+    together = len(units) if together is None else together
+    is_shared = options.epsilon is not None and (options.responses > 1 or ledger is not None)
+    if options.epsilon is not None:
+        order = options.order
+        if order is None and ledger is not None:
+            order = _order_of_accounts(PrivacyBudget(options.epsilon, options.delta), ledger.orders(units))
+        parameters = calibrate_beta(
+            options.epsilon,
+            options.delta,
+            options.max_tokens * options.responses,
+            together,
+            order,
+            options.neighbours,
+            accounting=options.accounting,
+            is_shared=is_shared,
+        )
+    elif options.order is not None and options.beta is not None:
+        parameters = PrivacyParameters(
+            options.order, options.beta, options.delta, options.neighbours, options.mixing_loss
+        )
+    else:
+        raise PrivacyParameterError(f"The request has private text but no privacy parameters. {HOW}")
+    return Plan(options, parameters, tuple(units), together, is_shared)
+
+
+def _order_of_accounts(budget: PrivacyBudget, kept: float | None) -> float | None:
+    """Return the order at which accounts are kept already, if a response within ``budget`` can be.
+
+    An account can be charged for bounds at its own order or above: where the budget allows nothing at
+    that order, it is the best one above.
+    """
+    if kept is None or budget.loss_at(kept) > 0.0:
+        return kept
+    return max(kept, budget.best_order())
