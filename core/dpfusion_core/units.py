@@ -3,12 +3,12 @@ r"""The one normal form of a privacy unit's id.
 A unit is known by its id for ever, so what means the same thing must be the same id: an account that is
 split in two has two budgets. Joining two ids is always safe, it only costs utility. The rule:
 
-1. Characters that control or do not show (Unicode's Cc and Cf: a zero-width space, a byte order mark) are
-   dropped, white space but for one blank between words too.
+1. Characters that control or do not show (Unicode's Cc, Cf and what it lets be ignored: a zero-width space, a
+   byte order mark, a variation selector) are dropped, white space but for one blank between words too.
 2. Case is folded and the result is in Unicode's normal form C.
 3. ``\`` is ``/``. The id is then read as a path: blanks around a name, empty names (``//``, a ``/`` at the
    end) and ``.`` are dropped; ``..`` takes away the name before it. A URL's scheme, ``//`` and host stay, and
-   so does a ``/`` at the beginning.
+   so does a ``/`` at the beginning; ``file://`` on this host is the path behind it.
 
 An id of which nothing is left is refused, and one of more than ``LONGEST`` characters.
 """
@@ -21,6 +21,11 @@ from dpfusion_core.errors import PrivacyParameterError
 LONGEST = 4096
 """Characters that a unit's id may have. Beyond it, an id is some text that was given by mistake."""
 
+# What may be ignored where it cannot be shown, but for Cf (DerivedCoreProperties, Default_Ignorable_Code_Point).
+_IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+_FILE = re.compile(r"file:// *(?:localhost *)?(?:[/ ]+(?=[a-z]:)|(?=/))")
 _HOST = re.compile(r"([a-z][a-z0-9+.-]+://)([^/]*)")  # a scheme has two letters or more: one is a drive
 
 
@@ -76,7 +81,7 @@ def has_prefix(unit: str, prefix: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    words = name.split()  # Unicode's white space, tabs and ends of lines included
+    words = _IGNORED.sub("", name).split()  # Unicode's white space, tabs and ends of lines included
     shown = ("".join(c for c in word if unicodedata.category(c) not in ("Cc", "Cf")) for word in words)
     text = " ".join(word for word in shown if word)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
@@ -84,6 +89,8 @@ def _folded(name: str) -> str:
 
 def _as_path(text: str) -> str:
     text = text.replace("\\", "/")
+    file = _FILE.match(text)
+    text = text[file.end() :] if file else text
     host = _HOST.match(text)
     start, rest = (host[1] + host[2].strip(), text[host.end() :]) if host else ("", text)
     root = "/" if rest.startswith("/") else ""
