@@ -8,7 +8,7 @@ back is found by whoever noted a head (``seq:hash``) earlier.
 
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -116,16 +116,26 @@ def seal(keyring: Keyring, row: Sequence[Any]) -> str:
     """Return the code of a row of the log, which covers everything but the code itself."""
     seq, time, kind, unit, reservation, amounts, details, previous, _ = row
     held = "null" if reservation is None else _quote(reservation)
-    texts = map(_quote, (time, kind, unit))
-    # What json.dumps writes of a list of the nine, at twice its speed.
+    # What json.dumps writes of a list of the eight, at a third of its cost.
     return keyring.seal(
-        f"[{seq},{','.join(texts)},{held},{_quote(amounts)},{_quote(details)},{_quote(previous)}]"
+        f"[{seq},{_quote(time)},{_quote(kind)},{_quote(unit)},{held},{_quoted(amounts)},{_quoted(details)},"
+        f"{_quote(previous)}]"
     )
 
 
 def is_genuine(keyring: Keyring, row: Sequence[Any]) -> bool:
     """Return whether a row of the log is as it was written."""
-    return is_well_typed(row) and hmac.compare_digest(seal(keyring, row).encode(), row[-1].encode())
+    code = row[8]
+    return (
+        is_well_typed(row)
+        and code.isascii()  # else it cannot be compared
+        and hmac.compare_digest(seal(keyring, row), code)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return _quote(text)
 
 
 @lru_cache(maxsize=4096)  # many entries charge the same
@@ -163,23 +173,31 @@ def as_entry(row: Sequence[Any]) -> LedgerEntry:
         )
 
 
-def as_line(row: Sequence[Any]) -> str:
-    """Return a row of the log as a line of an export: ``as_dict`` of its entry as JSON, at a third of the cost.
+def as_lines(rows: Iterable[Sequence[Any]]) -> list[tuple[str, str]]:
+    """Return rows of the log as lines of an export: ``as_dict`` of an entry as JSON, at a tenth of the cost.
+
+    Returns:
+        Of each row the head that ends with it, and its line.
 
     Raises:
-        LedgerError: If it is not one that the ledger wrote.
+        LedgerError: If one of them is not one that the ledger wrote.
     """
-    seq, time, kind, unit, reservation, amounts, details, previous, code = row
     with errors_as(LedgerError, CHANGED.format("log")):
-        if not is_well_typed(row):
-            raise TypeError
-        datetime.fromisoformat(time)
-        held = "null" if reservation is None else _quote(reservation)
-        return (
-            f'{{"amounts": {_plain(amounts)}, "details": {_plain(details)}, "hash": {_quote(code)}, '
-            f'"kind": {_quote(kind)}, "previous": {_quote(previous)}, "reservation": {held}, "seq": {seq}, '
-            f'"time": {_quote(time)}, "unit": {_quote(unit)}}}'
-        )
+        return [(f"{row[0]}:{row[8]}", _as_line(row)) for row in rows]
+    raise AssertionError  # mypy takes errors_as for one that may swallow errors
+
+
+def _as_line(row: Sequence[Any]) -> str:
+    if not is_well_typed(row):
+        raise TypeError
+    seq, time, kind, unit, reservation, amounts, details, previous, code = row
+    datetime.fromisoformat(time)
+    held = "null" if reservation is None else _quote(reservation)
+    return (
+        f'{{"amounts": {_plain(amounts)}, "details": {_plain(details)}, "hash": {_quote(code)}, '
+        f'"kind": {_quote(kind)}, "previous": {_quote(previous)}, "reservation": {held}, "seq": {seq}, '
+        f'"time": {_quote(time)}, "unit": {_quote(unit)}}}'
+    )
 
 
 @lru_cache(maxsize=4096)

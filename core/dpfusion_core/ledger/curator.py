@@ -171,7 +171,8 @@ class LedgerCurator(LedgerBase):
         Raises:
             LedgerError: If the ledger cannot be reached, read or trusted.
         """
-        yield from map(chain.as_entry, self._rows(unit, progress))
+        for page in self._pages(unit, progress):
+            yield from map(chain.as_entry, page)
 
     def lines(self, unit: str | None = None, progress: Progress | None = None) -> Iterator[tuple[str, str]]:
         """Go through the log as ``entries`` does, as lines of JSON for an export.
@@ -182,8 +183,8 @@ class LedgerCurator(LedgerBase):
         Raises:
             LedgerError: If the ledger cannot be reached, read or trusted.
         """
-        for row in self._rows(unit, progress):
-            yield f"{row[0]}:{row[-1]}", chain.as_line(row)
+        for page in self._pages(unit, progress):
+            yield from chain.as_lines(page)
 
     def verify(self, head: str | None = None, progress: Progress | None = None) -> Verification:
         """Examine the log, and the accounts against it; nothing is written.
@@ -240,7 +241,7 @@ class LedgerCurator(LedgerBase):
         """Like ``verify``, in a thread."""
         return await asyncio.to_thread(self.verify, head)
 
-    def _rows(self, unit: str | None, progress: Progress | None) -> Iterator[Sequence[Any]]:
+    def _pages(self, unit: str | None, progress: Progress | None) -> Iterator[Sequence[tuple[Any, ...]]]:
         from dpfusion_core.ledger import reading, schema
 
         hashed = None if unit is None else self._hash([unit], is_reader=True)[unit]
@@ -252,7 +253,7 @@ class LedgerCurator(LedgerBase):
                 page = reading.read_page(connection, after, hashed)
             if not page:
                 return
-            yield from page
+            yield page
             after = page[-1][0]
             if progress is not None:
                 progress(after, max(after, total))

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from dpfusion_core.ledger.schema import accounts, balances, log, meta
 from dpfusion_core.ledger.verification import Chain, Problems, Progress, Verification, compare
 
 PAGE = 5_000  # rows that are held in memory at once
+_FETCH = 200  # of them taken from a cursor at once: the fewer live, the less the garbage collector walks
 
 _HEADS = sa.select(meta.c.seq, meta.c.head, meta.c.time)
 _ALL_ACCOUNTS = sa.select(
@@ -74,7 +75,7 @@ def verify(
     found = Chain(keyring, noted, problems)
     report = _Reading(progress, 2 * count_rows(connection, log) if progress else 0)
     with closing(_stream(connection, _LOG)) as rows:
-        found.read(report.rows(rows))
+        found.read(chain.from_iterable(report.pages(rows)))
     found.finish([tuple(row) for row in connection.execute(_HEADS)])
     # Byte by byte, whatever language the server sorts by: Python compares like that too.
     is_sqlite = connection.dialect.name == "sqlite"
@@ -84,8 +85,8 @@ def verify(
         closing(_stream(connection, by_unit.order_by(unit, log.c.seq))) as entries,
         closing(_stream(connection, _ALL_ACCOUNTS.order_by(owner, balances.c.renyi_order))) as stored,
     ):
-        states = _sound(_group(each for page in stored for each in page), problems)
-        compare(report.rows(entries), states, found.broken, problems)
+        states = _sound(_group(chain.from_iterable(stored)), problems)
+        compare(chain.from_iterable(report.pages(entries)), states, found.broken, problems)
     strays = connection.execute(_STRAY).scalar_one()
     if strays:
         problems.add(f"{strays} balances belong to no account")
@@ -101,9 +102,9 @@ class _Reading:
         self._total = total
         self._done = 0
 
-    def rows(self, pages: Iterable[Sequence[tuple[Any, ...]]]) -> Iterator[tuple[Any, ...]]:
+    def pages(self, pages: Iterable[Sequence[tuple[Any, ...]]]) -> Iterator[Sequence[tuple[Any, ...]]]:
         for page in pages:
-            yield from page
+            yield page
             self._done += len(page)
             if self._progress is not None:
                 self._progress(self._done, self._total)
@@ -118,7 +119,7 @@ def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Generator[Seque
     try:
         with closing(connection.connection.cursor(**name)) as cursor:
             cursor.execute(str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})))
-            while page := cursor.fetchmany(PAGE):
+            while page := cursor.fetchmany(min(PAGE, _FETCH)):
                 yield page
     except dialect.dbapi.Error as error:
         original = error
@@ -136,11 +137,10 @@ def _group(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, AccountState]]:
     """Put together the rows of one account, which follow each other."""
     for unit, of_unit in groupby(rows, itemgetter(0)):
         state: AccountState | None = None
-        for _, epsilon, delta, opened_epsilon, opened_delta, accounting, neighbours, shares, *rest in of_unit:
-            state = state or AccountState(
-                unit, epsilon, delta, opened_epsilon, opened_delta, accounting, neighbours, shares, {}
-            )
-            order, budget, spent, is_open = rest
+        for row in of_unit:
+            if state is None:
+                state = AccountState(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], {})
+            order, budget, spent, is_open = row[8:]
             if order is not None:  # of an account without balances
                 state.balances[order] = Balance(budget, spent, is_open)
         assert state is not None

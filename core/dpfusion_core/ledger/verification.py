@@ -148,7 +148,7 @@ def compare(
         broken: Numbers of entries that are not genuine; they are left out.
         problems: Where to note problems.
     """
-    genuine = (row for row in rows if type(row[0]) is str and row[1] not in broken)
+    genuine = (row for row in rows if type(row[0]) is str and not (broken and row[1] in broken))
     logged = ((unit, _replay(group, problems)) for unit, group in groupby(genuine, itemgetter(0)))
     for unit, expected, found in _side_by_side(logged, iter(stored)):
         if found is None and expected is not None:
@@ -188,8 +188,10 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
             continue
         if kind == "settle":
             held = reserved.pop(reservation, {})
-            if any(amount > held.get(order, 0) for order, amount in amounts.items()):
-                problems.add(f"entry {seq} gives back more than was reserved")
+            for order, amount in amounts.items():
+                if amount > held.get(order, 0):
+                    problems.add(f"entry {seq} gives back more than was reserved")
+                    break
         else:
             reserved[reservation] = amounts
             if not _suits(account, details):
@@ -233,14 +235,14 @@ def _fitted(account: AccountState, charged: Mapping[float, int]) -> bool:
     Fixed accounting: the charge fits if it does at some open order; it is charged at the others too.
     Adaptive accounting: what is granted is never more than what is left, and nothing if that is negative.
     """
-    fits = []
     for order, amount in charged.items():
         balance = account.balances[order]
         left = balance.budget - balance.spent
         if account.accounting == "adaptive":
             left = max(0, left)
-        fits.append(balance.is_open and left >= 0 and amount <= left)
-    return any(fits)
+        if balance.is_open and left >= 0 and amount <= left:
+            return True
+    return False
 
 
 def _side_by_side(
