@@ -4,6 +4,7 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from dpfusion_core.backends.guarded import model_errors
 from dpfusion_core.backends.protocol import Session
 from dpfusion_core.options import LogitsProcessor
 from dpfusion_core.privacy.accounting import Accountant
@@ -71,13 +72,14 @@ def decode(
     ids = list(public_ids)
     for step in range(max_tokens):
         logits = session.logits()  # [rows, vocab]
-        log_probs = sampling.log_probs(logits, public_change(processors, ids, logits[0]))
-        fused, diagnostics = log_probs[0], None  # [vocab]
-        if protection is not None:
-            result = protection.rule.fuse(log_probs[0], log_probs[1:], protection.accountant.bounds())
-            protection.accountant.charge(result.losses)
-            fused, diagnostics = result.log_probs, result.diagnostics
-        token = int(fused.argmax()) if sampling.is_greedy else draw(fused, rng)
+        with model_errors():  # a device may fail here as well as in the model
+            log_probs = sampling.log_probs(logits, public_change(processors, ids, logits[0]))
+            fused, diagnostics = log_probs[0], None  # [vocab]
+            if protection is not None:
+                result = protection.rule.fuse(log_probs[0], log_probs[1:], protection.accountant.bounds())
+                protection.accountant.charge(result.losses)
+                fused, diagnostics = result.log_probs, result.diagnostics
+            token = int(fused.argmax()) if sampling.is_greedy else draw(fused, rng)
         ids.append(token)
         is_last = token in eos_token_ids or step == max_tokens - 1
         if not is_last:

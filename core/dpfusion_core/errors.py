@@ -141,7 +141,7 @@ class errors_as:  # in lower case: it reads like contextlib.suppress
         elif isinstance(error, self._only) or _is_panic(error):
             said = self._message
             name = f"{error_name(error)}: {error}" if isinstance(error, DPFusionError) else error_name(error)
-            text = said(error) if callable(said) else said.replace("{error}", name)
+            text = _words(said, error) if callable(said) else said.replace("{error}", name)
             del error, traceback  # debuggers that show local variables would show it
             raise_bare(self._kind(text))
 
@@ -171,6 +171,14 @@ def error_name(error: BaseException | None) -> str:
 
 
 _LONGEST_NAME = 60
+
+
+def _words(say: Callable[[Any], str], error: BaseException | None) -> str:
+    """Return what a function says of an error, whose own ``__str__`` may raise and quote text."""
+    try:
+        return say(error)
+    except Exception:  # noqa: BLE001  of somebody else's class
+        return f"A part of somebody else failed ({error_name(error)})."
 
 
 def _bare(error: BaseException) -> None:

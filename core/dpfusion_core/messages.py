@@ -40,7 +40,7 @@ class Segment:
         _check_text(self.text, "A segment's text")
         _check_name(self.is_private, self.unit, "unit", "segment")
         _check_name(self.is_private, self.label, "label", "segment")
-        object.__setattr__(self, "unit", _normal(self.unit))
+        object.__setattr__(self, "unit", None if self.unit is None else normal_unit(self.unit))
         if self.is_private and not self.text:
             raise ViewError("A private segment is empty. Leave it out, or mark the text that is private.")
 
@@ -112,7 +112,7 @@ class Message:
                 raise ViewError("Expected a message's content to be a string or a list of Segment.")
             is_any_private = self.is_private or any(part.is_private for part in parts)
             _check_name(is_any_private, self.unit, "unit", "message")
-        object.__setattr__(self, "unit", _normal(self.unit))
+        object.__setattr__(self, "unit", None if self.unit is None else normal_unit(self.unit))
         object.__setattr__(self, "segments", tuple(map(self._with_unit, parts)))
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         if not all(isinstance(call, ToolCall) for call in self.tool_calls):
@@ -163,8 +163,11 @@ def _check_name(is_private: bool, name: str | None, kind: str, what: str) -> Non
         raise ViewError(f"A {kind} is named on a public {what}. Set is_private=True, or drop the {kind}.")
 
 
-def _normal(unit: str | None) -> str | None:
-    if unit is None:
-        return None
+def normal_unit(unit: str) -> str:
+    """Return the normal form of a unit's id.
+
+    Raises:
+        ViewError: If it is none.
+    """
     with errors_as(ViewError, str, only=PrivacyParameterError, ours=ViewError):
         return unit_id(unit)

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from dpfusion_core.errors import ViewError, errors_as
-from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment, normal_unit
 from dpfusion_core.tokenization import Tokenizer, encode
 from dpfusion_core.turns import arrangements
 
@@ -92,11 +92,23 @@ class Views:
         public: The public view.
         private: Each unit's private view, by unit, in order of first appearance.
         is_continuation: Whether the last message is an assistant's that is to be continued.
+
+    Raises:
+        ViewError: If something named as a unit is no id, or two ids are spellings of one unit.
     """
 
     public: tuple[int, ...]
     private: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     is_continuation: bool = False
+
+    def __post_init__(self) -> None:
+        private = {normal_unit(unit): tuple(ids) for unit, ids in self.private.items()}
+        if len(private) < len(self.private):
+            raise ViewError(
+                "Two ids of the views are spellings of one unit (see dpfusion_core.units). Reveal it in one view."
+            )
+        object.__setattr__(self, "public", tuple(self.public))
+        object.__setattr__(self, "private", private)
 
     @property
     def units(self) -> tuple[str, ...]:

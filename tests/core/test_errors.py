@@ -263,3 +263,14 @@ def test_no_error_of_the_tree_carries_what_others_raised(name: str) -> None:
         attack()
     assert type(caught.value) is kind
     assert_bare(caught.value, SECRET)
+
+
+def test_an_error_whose_words_cannot_be_had_is_told_without_them() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("Jane Roe is ill")
+
+    with pytest.raises(ViewError, match=r"failed \(Mute\)") as caught, errors_as(ViewError, str):
+        raise Mute
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None

@@ -248,3 +248,13 @@ def test_length_of_a_private_view_is_not_logged(tiny: Any, caplog: pytest.LogCap
         assert "longer than" in caplog.text  # so that this test would notice
     finally:
         logging.get_logger("transformers").propagate = False
+
+
+def test_views_know_a_unit_by_one_id() -> None:
+    views = Views([1, 2], {" HR/cv-3": [1, 3]})  # type: ignore[arg-type, dict-item]
+    assert views.prompts == ((1, 2), (1, 3))
+    assert views.units == ("hr/cv-3",)
+    with pytest.raises(ViewError, match="spellings of one unit"):
+        Views((1, 2), {"HR/cv-3": (1, 3), "hr/cv-3": (1, 4)})
+    with pytest.raises(ViewError, match="id of a unit"):
+        Views((1, 2), {" ": (1, 3)})

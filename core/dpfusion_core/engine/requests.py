@@ -67,6 +67,8 @@ def prepare(
         views = messages
         _say_cost(len(views.units))
     else:
+        if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
+            raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
         if narrowing is not None:
             messages, whole = narrowing(messages, ledger)
             tagging = "whole message" if whole else "phrases"

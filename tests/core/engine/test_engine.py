@@ -293,6 +293,30 @@ def test_empty_conversation(messages: list[Message]) -> None:
         FusionEngine(untouchable_backend()).generate(messages, **PAPER)
 
 
+@pytest.mark.parametrize(
+    "messages", ["Jane is ill.", [{"role": "user", "content": "Jane is ill."}], [None], [[]]]
+)
+def test_what_is_no_conversation_is_refused_without_its_text(messages: Any) -> None:
+    with pytest.raises(ViewError, match="list of Message") as caught:
+        FusionEngine(secretive_backend()).generate(messages)
+    assert "Jane" not in str(caught.value)
+
+
+def test_a_device_that_fails_behind_the_model_is_an_error_of_ours() -> None:
+    class Meta:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(session, name)
+
+        def logits(self) -> torch.Tensor:
+            return torch.zeros(2, VOCAB, device="meta")  # which has no values to look at
+
+    backend = secretive_backend()
+    session = backend.open([[1], [1]])
+    backend.open = lambda prompts: Meta()  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match="failed"):
+        FusionEngine(backend).generate(private_chat(), alpha=2.0, beta=0.01, max_new_tokens=2)
+
+
 def test_context_length_is_checked_before_any_computation_without_the_private_length() -> None:
     backend = untouchable_backend(context_length=60)
     secret = "s" * 45
