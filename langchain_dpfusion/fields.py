@@ -1,5 +1,6 @@
 """Checks of a chat model's fields, before anything is loaded or computed."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,8 +57,10 @@ def check_fields(fields: Mapping[str, Any]) -> None:
             raise PrivacyParameterError(
                 f"A ready model or engine is loaded already: {ignored[0]!r} says nothing."
             )
-    if timeout is not None and not timeout > 0:
-        raise PrivacyParameterError("Expected timeout to be above 0 seconds.")
+    if not (isinstance(fields["placeholder"], str) or callable(fields["placeholder"])):
+        raise PrivacyParameterError("Expected placeholder to be a string or a function of a segment.")
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
     check_unmarked(fields["unmarked"])
     Options.read(engine_options(fields, {}, None), "ChatDPFusion")
 

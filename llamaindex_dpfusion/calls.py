@@ -68,11 +68,12 @@ class Call:
                 yield respond(reply, reply.add(chunk))
 
     def _reply(self) -> Reply:
-        return Reply(self.options.get("tools") or ())
+        is_none = self.options.get("tool_choice") == "none"
+        return Reply(() if is_none else self.options.get("tools") or ())
 
     def _chunks(self) -> Generator[Chunk, None, None]:
+        watch = _Watch(self.timeout)
         for attempt in range(self.max_retries + 1):
-            watch = _Watch(self.timeout)
             try:
                 with closing(self.engine.stream(self.source, **self.options)) as chunks:
                     yield from map(watch, chunks)
@@ -80,12 +81,12 @@ class Call:
             except BudgetExhaustedError as error:
                 raise_bare(_with_advice(error))
             except BackendError:
-                if watch.has_begun or attempt == self.max_retries:
+                if watch.has_begun or watch.is_late or attempt == self.max_retries:
                     raise
 
     async def _achunks(self) -> AsyncGenerator[Chunk, None]:
+        watch = _Watch(self.timeout)
         for attempt in range(self.max_retries + 1):
-            watch = _Watch(self.timeout)
             try:
                 async with aclosing(self.engine.astream(self.source, **self.options)) as chunks:
                     async for chunk in chunks:
@@ -94,7 +95,7 @@ class Call:
             except BudgetExhaustedError as error:
                 raise_bare(_with_advice(error))
             except BackendError:
-                if watch.has_begun or attempt == self.max_retries:
+                if watch.has_begun or watch.is_late or attempt == self.max_retries:
                     raise
 
 
@@ -112,7 +113,7 @@ def _with_advice(error: BudgetExhaustedError) -> BudgetExhaustedError:
 
 
 class _Watch:
-    """Watches the chunks of one attempt for its timeout."""
+    """Watches the chunks of a call, all its attempts together, for its timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         self._timeout = timeout
@@ -121,7 +122,11 @@ class _Watch:
 
     def __call__(self, chunk: Chunk) -> Chunk:
         self.has_begun = True
-        is_late = self._deadline is not None and time.monotonic() > self._deadline
-        if is_late and chunk.finish_reason is None:
-            raise BackendError(f"The answer was not finished within {self._timeout:g} s. Raise timeout.")
+        if self.is_late and chunk.finish_reason is None:
+            raise BackendError(f"The answer was not finished within timeout={self._timeout:g} seconds.")
         return chunk
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the call has taken longer than it may."""
+        return self._deadline is not None and time.monotonic() > self._deadline

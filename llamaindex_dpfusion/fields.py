@@ -1,5 +1,6 @@
 """The fields of the LLM: read, or refused before anything is loaded or computed."""
 
+import math
 import pickle
 from collections.abc import Mapping
 from typing import Any
@@ -61,6 +62,10 @@ def check_fields(fields: Mapping[str, Any], engine: FusionEngine | None) -> None
                 )
     check_unmarked(fields["unmarked"])
     unit_id(fields["unit"])
+    if fields["timeout"] is not None and not 0 < fields["timeout"] < math.inf:
+        raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
+    if fields["max_retries"] < 0:
+        raise PrivacyParameterError("Expected max_retries to be an integer >= 0.")
     Options.read(engine_options(fields, {}), "DPFusionLLM")
 
 

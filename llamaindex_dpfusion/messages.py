@@ -56,6 +56,11 @@ def to_core(messages: Sequence[ChatMessage], rule: Rule | None = None) -> list[M
     core = []
     for number, (message, segments) in enumerate(zip(messages, own, strict=True), 1):
         role, calls = ROLES[message.role.value], calls_of(message)
+        marks = Marks.read(message.additional_kwargs)
+        if marks.unit is not None and not marks.said and not any(s.is_private for s in segments):
+            raise ViewError(
+                "A message names a unit but is not private. Set is_private=True, or drop the unit."
+            )
         call_id = message.additional_kwargs.get("tool_call_id") if role == "tool" else None
         is_private = number in private_calls  # then it is refused
         core.append(Message(role, segments, is_private, tool_calls=calls, tool_call_id=call_id))

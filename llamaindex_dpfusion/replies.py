@@ -84,7 +84,9 @@ class Reply:
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     def _raw(self) -> dict[str, Any]:
-        reason = self._last.finish_reason if self._last else None
+        reason: str | None = self._last.finish_reason if self._last else None
+        if self._tools and parse_tool_calls(self._text, self._tools).tool_calls:
+            reason = "tool_calls"
         return {"dp_fusion": self._guarantee(), "finish_reason": reason, "usage": self._usage()}
 
 

@@ -137,7 +137,7 @@ def test_options_of_a_call_come_first() -> None:
         ({"alpha": 2.0, "beta": 0.01, "epsilon": 8.0}, "not both"),
         ({"alpha": None, "beta": None}, "no privacy parameters"),
         ({"temperature": 0.0}, "greedy"),
-        ({"alpha": 0.5}, "alpha"),
+        ({"alpha": 0.5}, "order"),
     ],
 )
 def test_options_that_cannot_be_private_are_refused(options: dict[str, Any], message: str) -> None:
@@ -299,7 +299,7 @@ async def test_cancelling_a_call_frees_the_model() -> None:
 @pytest.mark.parametrize("method", ["chat", "achat"])
 def test_a_call_ends_at_its_timeout(method: str) -> None:
     llm, backend = slow_llm(timeout=0.05)
-    with pytest.raises(BackendError, match=r"not finished within 0\.05 s"):
+    with pytest.raises(BackendError, match=r"not finished within timeout=0\.05 seconds"):
         _call(llm, method, CHAT)
     assert backend.open_sessions == 0
 
