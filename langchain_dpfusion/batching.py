@@ -10,16 +10,16 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.outputs import ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
+from dpfusion_core.adapters import Call
 from dpfusion_core.generation import GenerationResult
-from langchain_dpfusion.calls import Call
 
 PARALLEL = 16
 """How many calls are answered together if ``max_concurrency`` does not say."""
@@ -171,16 +171,16 @@ async def aseat(owner: object) -> AsyncIterator[None]:
                 await meeting.leave()
 
 
-def answer(owner: object, call: Call) -> ChatResult:
+def answer(owner: object, call: Call) -> GenerationResult:
     """Answer a call, at the meeting where it has a seat or alone."""
     meeting = _take_seat(owner, call)
-    return call.answer(meeting.ask if isinstance(meeting, ThreadMeeting) else Call.run)
+    return call.run(partial(meeting.ask, call) if isinstance(meeting, ThreadMeeting) else None)
 
 
-async def aanswer(owner: object, call: Call) -> ChatResult:
+async def aanswer(owner: object, call: Call) -> GenerationResult:
     """Do what :func:`answer` does without blocking the event loop."""
     meeting = _take_seat(owner, call)
-    return await call.aanswer(meeting.ask if isinstance(meeting, TaskMeeting) else Call.arun)
+    return await call.arun(partial(meeting.ask, call) if isinstance(meeting, TaskMeeting) else None)
 
 
 def _take_seat(owner: object, call: Call) -> ThreadMeeting | TaskMeeting | None:
@@ -210,7 +210,7 @@ def _seated(owner: object, kind: type[_Kind]) -> Iterator[_Kind | None]:
 def _together(calls: list[Call]) -> dict[str, Any]:
     """Return the arguments of the engine's ``batch``."""
     return {
-        "conversations": [call.messages for call in calls],
+        "conversations": [call.source for call in calls],
         "each": [call.options for call in calls],
         "return_exceptions": True,
     }

@@ -29,18 +29,18 @@ from pydantic import (
 )
 
 from dpfusion_core import __version__
-from dpfusion_core.adapters import Unmarked, effective_unmarked
+from dpfusion_core.adapters import Call, Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.options import OnExhausted
 from dpfusion_core.privacy import Accounting, Neighbours, Spending
 from langchain_dpfusion import batching, engines, identity
-from langchain_dpfusion.calls import Call
 from langchain_dpfusion.fields import check_fields, check_picklable, named_fields, problem_of
 from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import check_call, check_forms, engine_options, openai_tools, pick
 from langchain_dpfusion.reading import Turn, admit
+from langchain_dpfusion.replies import Replies
 from langchain_dpfusion.sealed_runnables import SealedBinding, SealedInputs
 from langchain_dpfusion.sealing import seal, unseal, with_digests
 from langchain_dpfusion.structured import Method, structured
@@ -394,35 +394,38 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
     def _generate(
         self, messages: _Messages, stop: _Stop = None, run_manager: _Manager = None, **kwargs: Any
     ) -> ChatResult:
-        return batching.answer(self, self._call(messages, stop, kwargs))
+        call, replies = self._call(messages, stop, kwargs)
+        return replies.whole(batching.answer(self, call))
 
     async def _agenerate(
         self, messages: _Messages, stop: _Stop = None, run_manager: _AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
-        return await batching.aanswer(self, await asyncio.to_thread(self._call, messages, stop, kwargs))
+        call, replies = await asyncio.to_thread(self._call, messages, stop, kwargs)
+        return replies.whole(await batching.aanswer(self, call))
 
     def _stream(
         self, messages: _Messages, stop: _Stop = None, run_manager: _Manager = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        yield from self._call(messages, stop, kwargs).replies()
+        call, replies = self._call(messages, stop, kwargs)
+        return replies.pieces(call.stream())
 
     async def _astream(
         self, messages: _Messages, stop: _Stop = None, run_manager: _AsyncManager = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = await asyncio.to_thread(self._call, messages, stop, kwargs)
-        async with aclosing(call.areplies()) as chunks:
+        call, replies = await asyncio.to_thread(self._call, messages, stop, kwargs)
+        async with aclosing(replies.apieces(call.astream())) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    def _call(self, messages: _Messages, stop: _Stop, kwargs: dict[str, Any]) -> Call:
+    def _call(self, messages: _Messages, stop: _Stop, kwargs: dict[str, Any]) -> tuple[Call, Replies]:
         kwargs = check_call(kwargs)
-        name, timeout = kwargs.get("model"), pick("timeout", kwargs, self.__dict__)
         _, turns = self._admit(messages, kwargs)
-        conversation = [turn.to_core() for turn in turns]
         options = engine_options(self.__dict__, kwargs, stop)
-        return Call(
-            self._engine_for(name), conversation, options, name or self.model_name, timeout, self.max_retries
-        )
+        name, timeout = kwargs.get("model"), pick("timeout", kwargs, self.__dict__)
+        conversation = [turn.to_core() for turn in turns]
+        tools = () if options.get("tool_choice") == "none" else options.get("tools") or ()
+        call = Call(self._engine_for(name), conversation, options, timeout, self.max_retries)
+        return call, Replies(name or self.model_name, tools)
 
     def _engine_for(self, name: str | None) -> FusionEngine:
         return engines.find_engine(self._engines, self.__dict__, self.model_name, name)

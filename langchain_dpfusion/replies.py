@@ -1,7 +1,9 @@
 """From the engine's answers to LangChain's messages."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -14,6 +16,38 @@ from dpfusion_core.tool_calling import CLOSE, OPEN, ParsedReply, parse_tool_call
 from langchain_dpfusion.messages import GUARANTEE_KEY
 
 PROVIDER = "dpfusion"
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Writes the engine's answer as LangChain's, whole or in pieces.
+
+    Args:
+        model_name: For the answer's metadata.
+        tools: The tools whose calls are looked for.
+    """
+
+    model_name: str
+    tools: Sequence[Any] = ()
+
+    def whole(self, result: GenerationResult) -> ChatResult:
+        """Return a whole answer."""
+        return to_result(result, self.model_name, self.tools)
+
+    def pieces(self, chunks: Generator[Chunk, None, None]) -> Generator[ChatGenerationChunk, None, None]:
+        """Yield an answer as its chunks come; closing this closes them."""
+        replies = ReplyStream(self.model_name, self.tools)
+        with closing(chunks):
+            for chunk in chunks:
+                yield from replies.push(chunk)
+
+    async def apieces(self, chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """Yield an answer as its chunks come, without blocking the event loop; closing this closes them."""
+        replies = ReplyStream(self.model_name, self.tools)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for shown in replies.push(chunk):
+                    yield shown
 
 
 def to_result(result: GenerationResult, model_name: str, tools: Sequence[Any]) -> ChatResult:

@@ -1,9 +1,10 @@
-"""What the integrations with frameworks share: one rule for marks, units, options and unmarked text.
+"""What the integrations with frameworks share: the call, and one rule for marks, units and unmarked text.
 
 A framework's package reads its own objects and asks here what they mean, so that the same request is
 protected, charged and refused alike wherever it comes from.
 """
 
+from dpfusion_core.adapters.calls import Call
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import PrivateTexts, seen
@@ -18,6 +19,7 @@ from dpfusion_core.adapters.unmarked import (
 )
 
 __all__ = [
+    "Call",
     "DocumentUnit",
     "Marks",
     "PrivateTexts",

@@ -1,0 +1,141 @@
+"""One call of an engine: within a time limit, tried again if the model fails, ended when it is cancelled."""
+
+import math
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import BackendError
+from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
+from dpfusion_core.messages import Message
+from dpfusion_core.options import GenerationOptions
+from dpfusion_core.views import Views
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call asks of an engine, and how long and how often it may.
+
+    A call that fails is tried again as long as none of its text is released: a whole answer at any token, a
+    stream before its first chunk. Each attempt is charged for the tokens that it has drawn. One clock runs
+    over all attempts, from when the answer is asked for. It is looked at between tokens, and what is late is
+    not tried again. Closing a stream and cancelling a task end the generation and free the model's memory.
+
+    Args:
+        engine: Answers the call.
+        source: The conversation, or ready views.
+        options: The engine's options.
+        timeout: Seconds that the answer may take; None for any time.
+        max_retries: How many times more it is tried if the model fails.
+
+    Example:
+        >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
+        >>> call = Call(engine, [Message("user", "Hello.")], {"max_tokens": 4}, timeout=60.0)
+        >>> "".join(chunk.text for chunk in call.stream()) != ""
+        True
+    """
+
+    engine: FusionEngine
+    source: Sequence[Message] | Views = field(repr=False)
+    options: GenerationOptions = field(repr=False)
+    timeout: float | None = None
+    max_retries: int = 0
+
+    def run(self, first: Callable[[], GenerationResult] | None = None) -> GenerationResult:
+        """Return the whole answer.
+
+        Args:
+            first: Gets the answer the first time, in the place of this call alone: together with others.
+
+        Raises:
+            BackendError: If the model fails too often, or the answer is not finished in time.
+            DPFusionError: See :meth:`FusionEngine.generate <dpfusion_core.FusionEngine.generate>`.
+        """
+        attempts = _Attempts(self)
+        while True:
+            try:
+                if first is not None and attempts.failures == 0:
+                    return first()
+                return join_chunks(list(self._chunks(attempts)))
+            except BackendError:
+                if attempts.is_last():
+                    raise
+
+    async def arun(self, first: Callable[[], Awaitable[GenerationResult]] | None = None) -> GenerationResult:
+        """Return the whole answer without blocking the event loop; see :meth:`run`."""
+        attempts = _Attempts(self)
+        while True:
+            try:
+                if first is not None and attempts.failures == 0:
+                    return await first()
+                async with aclosing(self._achunks(attempts)) as chunks:
+                    return join_chunks([chunk async for chunk in chunks])
+            except BackendError:
+                if attempts.is_last():
+                    raise
+
+    def stream(self) -> Generator[Chunk, None, None]:
+        """Yield the answer in pieces, the last one with the guarantee; for errors see :meth:`run`."""
+        attempts = _Attempts(self)
+        has_begun = False
+        while True:
+            try:
+                with closing(self._chunks(attempts)) as chunks:
+                    for chunk in chunks:
+                        has_begun = True
+                        yield chunk
+                return
+            except BackendError:
+                if has_begun or attempts.is_last():
+                    raise
+
+    async def astream(self) -> AsyncGenerator[Chunk, None]:
+        """Yield the answer in pieces without blocking the event loop; see :meth:`stream`."""
+        attempts = _Attempts(self)
+        has_begun = False
+        while True:
+            try:
+                async with aclosing(self._achunks(attempts)) as chunks:
+                    async for chunk in chunks:
+                        has_begun = True
+                        yield chunk
+                return
+            except BackendError:
+                if has_begun or attempts.is_last():
+                    raise
+
+    def _chunks(self, attempts: "_Attempts") -> Generator[Chunk, None, None]:
+        with closing(self.engine.stream(self.source, **self.options)) as chunks:
+            for chunk in chunks:
+                yield attempts.in_time(chunk)
+
+    async def _achunks(self, attempts: "_Attempts") -> AsyncGenerator[Chunk, None]:
+        async with aclosing(self.engine.astream(self.source, **self.options)) as chunks:
+            async for chunk in chunks:
+                yield attempts.in_time(chunk)
+
+
+class _Attempts:
+    """Counts the attempts of a call and watches its clock, which starts now."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._deadline = math.inf if call.timeout is None else time.monotonic() + call.timeout
+        self.failures = 0
+
+    def in_time(self, chunk: Chunk) -> Chunk:
+        """Return a chunk, if it is not late or the answer is finished with it."""
+        if chunk.finish_reason is None and self._is_late():
+            timeout = self._call.timeout
+            raise BackendError(f"The answer was not finished within {timeout} s. Raise timeout={timeout}.")
+        return chunk
+
+    def is_last(self) -> bool:
+        """Note that an attempt has failed; return whether there is no other."""
+        self.failures += 1
+        return self.failures > self._call.max_retries or self._is_late()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
