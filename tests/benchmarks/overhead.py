@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dpfusion_core import FusionEngine, ScriptedBackend
 from dpfusion_core.generation import Chunk
-from dpfusion_core.privacy.accounting import nothing_private
+from dpfusion_core.privacy.guarantee import nothing_private
 from langchain_dpfusion import ChatDPFusion, mark_private
 from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
 

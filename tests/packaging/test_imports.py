@@ -190,10 +190,20 @@ def test_import_is_light(package: str) -> None:
     assert set(written.split()) & LAZY == set()
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    """Names load at their first use: whoever asks for ``--help`` or a version does not wait for torch."""
-    written = _run("import dpfusion_core; dpfusion_core.__version__; print(*sys.modules)")
-    assert {"torch", "numpy", "pydantic", "sqlalchemy", "jinja2"} & set(written.split()) == set()
+@pytest.mark.parametrize(
+    "code, heavy",
+    [
+        (
+            "import dpfusion_core; dpfusion_core.__version__",
+            {"torch", "numpy", "pydantic", "sqlalchemy", "jinja2"},
+        ),
+        ("import dpfusion_core.cli", {"torch", "numpy", "transformers"}),
+        ("from dpfusion_core.cli.ledger import ledger_app", {"torch", "numpy", "transformers"}),
+    ],
+)
+def test_names_load_at_their_first_use(code: str, heavy: set[str]) -> None:
+    """Whoever asks for ``--help``, a version or the ledger does not wait for torch."""
+    assert heavy & set(_run(f"{code}; print(*sys.modules)").split()) == set()
 
 
 def test_public_names_are_sorted_and_resolve() -> None:

@@ -4,20 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dpfusion_core import tagging  # its names load when they are used: some need torch
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
-from dpfusion_core.tagging import (
-    CONSTITUTIONS,
-    ConstitutionTagger,
-    DocumentPrivacyTagger,
-    PhraseTagger,
-    PresidioTagger,
-    Tagger,
-    TokenClassificationTagger,
-    UnionTagger,
-)
 
 
-def make_tagger(specs: list[str], model: str) -> Tagger:
+def make_tagger(specs: list[str], model: str) -> tagging.Tagger:
     """Return the tagger that the command line asks for.
 
     Args:
@@ -28,23 +19,23 @@ def make_tagger(specs: list[str], model: str) -> Tagger:
         PrivacyParameterError: If a kind is unknown or lacks what it needs.
     """
     taggers = [_tagger(*spec.partition(":")[::2], model) for spec in specs]
-    return taggers[0] if len(taggers) == 1 else UnionTagger(*taggers)
+    return taggers[0] if len(taggers) == 1 else tagging.UnionTagger(*taggers)
 
 
-def _tagger(kind: str, value: str, model: str) -> Tagger:
+def _tagger(kind: str, value: str, model: str) -> tagging.Tagger:
     if kind == "presidio":
-        return PresidioTagger(value or "en")
+        return tagging.PresidioTagger(value or "en")
     if kind == "phrases" and value:
-        return PhraseTagger([line for line in read_text(Path(value)).splitlines() if line.strip()])
+        return tagging.PhraseTagger([line for line in read_text(Path(value)).splitlines() if line.strip()])
     if kind == "tokens" and value:
-        return TokenClassificationTagger(value)
+        return tagging.TokenClassificationTagger(value)
     if kind == "constitution":
         rules = value or "HEALTH"
-        return ConstitutionTagger(
-            load_engine(model), rules if rules in CONSTITUTIONS else read_text(Path(rules))
+        return tagging.ConstitutionTagger(
+            load_engine(model), rules if rules in tagging.CONSTITUTIONS else read_text(Path(rules))
         )
     if kind == "document-privacy":
-        service = DocumentPrivacyTagger()
+        service = tagging.DocumentPrivacyTagger()
         service.set_constitution(value or "HEALTH")
         return service
     raise PrivacyParameterError(

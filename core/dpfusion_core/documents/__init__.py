@@ -1,6 +1,6 @@
 """Whole documents at three levels of privacy: redacted, paraphrased, differentially private."""
 
-from dpfusion_core.documents.chunks import DocumentReport, Level, PrivatizedDocument
-from dpfusion_core.documents.levels import Privatizer, aprivatize, privatize
+import lazy_loader
 
-__all__ = ["DocumentReport", "Level", "PrivatizedDocument", "Privatizer", "aprivatize", "privatize"]
+# The names are written once, in __init__.pyi; each loads what it needs at its first use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from dpfusion_core.messages import Segment
 from dpfusion_core.privacy import PrivacyGuarantee
-from dpfusion_core.privacy.accounting import Tagging
+from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.views import Placeholder, hide
 
 Level = Literal["redact", "paraphrase", "dp"]

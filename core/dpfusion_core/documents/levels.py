@@ -16,7 +16,7 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.messages import Message
 from dpfusion_core.options import Options
-from dpfusion_core.privacy.accounting import Tagging
+from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.tagging import Narrowing, Tagger
 from dpfusion_core.tagging.spans import DEFAULT_LABEL
 from dpfusion_core.views import Placeholder, fixed_placeholder

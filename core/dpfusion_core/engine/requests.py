@@ -12,7 +12,7 @@ from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options
 from dpfusion_core.planning import Plan, make_plan
-from dpfusion_core.privacy.accounting import Tagging
+from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.sampling import Sampling
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.tool_calling import supports_tools

@@ -16,7 +16,7 @@ from dpfusion_core.engine.requests import Request
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.generation import Chunk, CuratorReport, FinishReason, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.privacy.accounting import nothing_private
+from dpfusion_core.privacy.guarantee import nothing_private
 from dpfusion_core.tokenization import Detokenizer
 
 _Item = TypeVar("_Item")

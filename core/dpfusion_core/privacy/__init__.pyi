@@ -1,7 +1,6 @@
 from .accounting import (
     Accountant as Accountant,
     FixedAccountant as FixedAccountant,
-    PrivacyGuarantee as PrivacyGuarantee,
     response_loss as response_loss,
 )
 from .adaptive import (
@@ -29,6 +28,9 @@ from .fusion import (
     Fused as Fused,
     FusionRule as FusionRule,
     MixtureRule as MixtureRule,
+)
+from .guarantee import (
+    PrivacyGuarantee as PrivacyGuarantee,
 )
 from .loss import (
     token_bound as token_bound,

@@ -8,9 +8,10 @@ from torch import Tensor
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.numbers import as_asked
-from dpfusion_core.privacy.accounting import PrivacyGuarantee, TokenCount, check_active, response_loss
+from dpfusion_core.privacy.accounting import TokenCount, check_active, response_loss
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
+from dpfusion_core.privacy.guarantee import PrivacyGuarantee
 from dpfusion_core.privacy.loss import token_bound, token_loss
 from dpfusion_core.privacy.parameters import PrivacyParameters, Spending
 from dpfusion_core.privacy.spending import SPENDING_RULES

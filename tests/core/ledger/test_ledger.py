@@ -165,7 +165,7 @@ def test_a_request_at_a_larger_order_pays_at_the_order_of_the_account(make: Make
     ledger.reserve({"a": loss(1.0)}, order=4.0)
     ledger.reserve({"a": RenyiLoss(8.0, lambda order: order / 8.0)}, order=8.0)
     assert spent(ledger, "a") == 1.5
-    with pytest.raises(PrivacyParameterError, match=r"kept at order 4, .* Use alpha >= 4"):
+    with pytest.raises(PrivacyParameterError, match=r"kept at order 4, .* Use order >= 4"):
         ledger.reserve({"a": loss(1.0, max_order=3.5)}, order=3.5)
     assert ledger.orders(["a", "unknown"]) == 4.0
     assert ledger.orders(["unknown"]) is None
