@@ -21,6 +21,8 @@ from dpfusion_core.privacy import (
 
 log = logging.getLogger("dpfusion")
 
+_WORTHWHILE = 1e-3  # of what was asked for; the ledger calls less than that nothing
+
 
 class Charge:
     """The charge of one response or document: what has been reserved for it, and its accountant.
@@ -143,9 +145,11 @@ def _with_advice(error: BudgetExhaustedError, plan: Plan) -> BudgetExhaustedErro
     """Say what would fit in the terms of the request."""
     share, options = error.largest_share or 0.0, plan.options
     tokens = int(share * options.max_tokens)
-    if options.epsilon is not None and share > 0.0:
+    if share < _WORTHWHILE:
+        return error
+    if options.epsilon is not None:
         advice = f"epsilon spread over responses={math.ceil(options.responses / share)} would fit."
-    elif options.epsilon is None and tokens > 0:
+    elif tokens > 0:
         advice = f"max_tokens={tokens} would fit."
     else:
         return error

@@ -105,6 +105,17 @@ def test_what_is_said_to_fit_of_an_epsilon_fits(ledger: PrivacyLedger) -> None:
     assert ledger.verify().ok
 
 
+def test_what_rounding_leaves_of_a_budget_is_nothing_to_advise(ledger: PrivacyLedger) -> None:
+    engine = FusionEngine(secretive_backend(), ledger=ledger)
+    options: GenerationOptions = {"epsilon": 8.0, "max_tokens": 10}
+    engine.generate(records("doc"), **options)
+    [balance] = ledger.account("doc").balances
+    assert 0.0 < balance.budget - balance.spent < 1e-9
+    with pytest.raises(BudgetExhaustedError, match="Nothing of it would fit") as caught:
+        engine.generate(records("doc"), **options)
+    assert "responses=" not in str(caught.value)
+
+
 def test_a_response_may_spend_a_whole_budget_of_the_same_epsilon(ledger: PrivacyLedger) -> None:
     FusionEngine(secretive_backend(), ledger=ledger).generate(records("doc"), epsilon=8.0, max_tokens=7)
     [balance] = ledger.account("doc").balances
