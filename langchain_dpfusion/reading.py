@@ -21,6 +21,8 @@ from langchain_core.messages import (
 )
 
 from dpfusion_core.adapters import (
+    LONG,
+    SHORT,
     Marks,
     Said,
     Unmarked,
@@ -242,6 +244,10 @@ def hide(message: MessageT, unmarked: Unmarked = "public") -> MessageT:
         return message
     for turn in turns:
         turn.to_core()  # refuses what no model could read
+    shortest = LONG if isinstance(message, ToolMessage) else SHORT
+    for piece in pieces:
+        if piece.mark:
+            seen.remember(piece.text, shortest=shortest)
     blocks = [_hidden(piece) if piece.mark else public_block(piece.text) for piece in pieces]
     extra = {key: value for key, value in message.additional_kwargs.items() if key != "unit"}
     extra |= units_of((piece.unit, piece.is_stable) for piece in pieces if piece.mark)
@@ -377,6 +383,5 @@ def _tool_result(block: dict[Any, Any], scope: _Scope) -> Turn:
 
 
 def _hidden(piece: Piece) -> dict[str, Any]:
-    seen.remember(piece.text)
     value = {"text": piece.text, "is_private": True, "unit": piece.unit, "unit_is_stable": piece.is_stable}
     return {"type": HIDDEN, "value": value}

@@ -32,6 +32,7 @@ _WHOLE = re.compile(
 )
 # The blocks of a memory, in a message of the system or the user.
 _MEMORY = re.compile(r"(<memory>.*</memory>|<memory>.*\Z)", re.DOTALL)
+_TALK = re.compile(r'<memory>|"Transcript so far: ')
 # The passages of a reranker, each followed by an assistant that has received it.
 _PASSAGE = re.compile(r"\A\[(\d+)\] ")
 
@@ -51,6 +52,15 @@ def parts_of(message: ChatMessage, text: str) -> list[tuple[str, bool]]:
         return [(text, True)]
     parts = _MEMORY.split(text)
     return [(part, i % 2 == 1) for i, part in enumerate(parts) if part]
+
+
+def repeats_talk(text: str) -> bool:
+    """Return whether a component repeats in a text what has been said in the conversation, by anybody.
+
+    It is private, for what tools have said may stand in it. But the question that the user asks again
+    stands in it too, so it is nothing for the net.
+    """
+    return bool(_TALK.match(text))
 
 
 def passages(messages: Sequence[ChatMessage]) -> set[int]:

@@ -47,7 +47,7 @@ from llamaindex_dpfusion.rules import Rule
 from llamaindex_dpfusion.structured import DPFusionStructuredLLM, StructuredPrediction
 from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate, system_messages
 from llamaindex_dpfusion.tools import chat_arguments, sealed_history, selections
-from llamaindex_dpfusion.tracing import bare, untraced
+from llamaindex_dpfusion.tracing import bare, untraced, without_steps
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
@@ -470,7 +470,8 @@ class DPFusionLLM(FunctionCallingLLM):
         Further arguments are those of LlamaIndex's method.
         """
         history = sealed_history(user_msg, chat_history)
-        return bare(super().predict_and_call)(tools, user_msg, history, *args, **kwargs)
+        with without_steps():
+            return bare(super().predict_and_call)(tools, user_msg, history, *args, **kwargs)
 
     @untraced
     async def apredict_and_call(
@@ -483,7 +484,8 @@ class DPFusionLLM(FunctionCallingLLM):
     ) -> "AgentChatResponse":
         """Let the model call a tool, and call it; see :meth:`predict_and_call`."""
         history = sealed_history(user_msg, chat_history)
-        return await bare(super().apredict_and_call)(tools, user_msg, history, *args, **kwargs)
+        with without_steps():
+            return await bare(super().apredict_and_call)(tools, user_msg, history, *args, **kwargs)
 
     # -- Options --
 

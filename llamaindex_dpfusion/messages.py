@@ -16,7 +16,7 @@ from dpfusion_core.errors import UnsupportedError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment, ToolCall
 from dpfusion_core.tokenization import Tokenizer
 from dpfusion_core.views import Placeholder, Views
-from llamaindex_dpfusion.components import ROLES, Role, parts_of, passages
+from llamaindex_dpfusion.components import ROLES, Role, parts_of, passages, repeats_talk
 from llamaindex_dpfusion.rules import Rule, Written, segments_of
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.seals import Piece
@@ -90,7 +90,7 @@ def _written(message: ChatMessage, number: int, *, is_passage: bool) -> list[Wri
     for part, is_component in parts_of(message, text):
         is_private = is_component or is_passage
         pieces = sealer.read_pieces(part, said=is_private or None, unit=marks.unit)
-        who: Role = "tool" if is_private else role
+        who: Role = "tool" if is_private and not repeats_talk(part) else role
         written += [Written.of(p, who, number, is_own=is_own) for p in pieces]
     return written
 

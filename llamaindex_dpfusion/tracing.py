@@ -2,11 +2,12 @@
 
 LlamaIndex hands the arguments of an LLM's methods to every handler of spans, events and callbacks. Here
 the traced functions are small ones that only ever get the public view; what is private reaches the
-work inside them through a closure.
+work inside them through a closure. What a workflow says of its own steps in tags, which events and spans
+within it would repeat, is kept off ours.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -16,13 +17,20 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.prompts import PromptTemplate
 from llama_index_instrumentation import get_dispatcher
-from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
+from llama_index_instrumentation.dispatcher import (
+    DISPATCHER_SPAN_DECORATED_ATTR,
+    active_instrument_tags,
+    instrument_tags,
+)
 
 _dispatcher = get_dispatcher(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 Shown: TypeAlias = list[ChatMessage] | str
+
+# A workflow's tags hold the beginning of what its steps were given, but for this one.
+_OF_WORKFLOWS, _KEPT = "llamaindex.", "llamaindex.run_id"
 
 
 def untraced(method: F) -> F:
@@ -47,7 +55,9 @@ def call(llm: LLM, name: str, shown: Shown, options: dict[str, Any], work: Calla
         return work()
 
     traced = _traced_call(llm, name, shown, chat, complete)
-    return traced(llm, shown, **options)  # type: ignore[no-any-return]
+    with without_steps():
+        output: T = traced(llm, shown, **options)
+        return _stepwise(output)
 
 
 async def acall(
@@ -62,7 +72,8 @@ async def acall(
         return await work()
 
     traced = _traced_call(llm, name, shown, achat, acomplete)
-    return await traced(llm, shown, **options)  # type: ignore[no-any-return]
+    with without_steps():
+        return await traced(llm, shown, **options)  # type: ignore[no-any-return]
 
 
 async def closing_both(
@@ -70,7 +81,12 @@ async def closing_both(
 ) -> AsyncGenerator[T, None]:
     """Yield from the traced generator; whoever closes it closes ours, which LlamaIndex's tracing does not."""
     async with aclosing(inner), aclosing(outer):
-        async for item in outer:
+        while True:
+            with without_steps():
+                try:
+                    item = await anext(outer)
+                except StopAsyncIteration:
+                    return
             yield item
 
 
@@ -81,7 +97,8 @@ def predict(llm: LLM, name: str, shown: str, work: Callable[[], T]) -> T:
         _announce(self, prompt)
         return _ended(work())
 
-    return _traced(predict, llm, name)(llm, shown)  # type: ignore[no-any-return]
+    with without_steps():
+        return _traced(predict, llm, name)(llm, shown)  # type: ignore[no-any-return]
 
 
 async def apredict(llm: LLM, name: str, shown: str, work: Callable[[], Awaitable[T]]) -> T:
@@ -91,7 +108,35 @@ async def apredict(llm: LLM, name: str, shown: str, work: Callable[[], Awaitable
         _announce(self, prompt)
         return _ended(await work())
 
-    return await _traced(apredict, llm, name)(llm, shown)  # type: ignore[no-any-return]
+    with without_steps():
+        return await _traced(apredict, llm, name)(llm, shown)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def without_steps() -> Iterator[None]:
+    """Keep tags that show what a workflow's step was given off the events and spans of this context."""
+    tags = active_instrument_tags.get()
+    kept = {k: tag for k, tag in tags.items() if k == _KEPT or not k.startswith(_OF_WORKFLOWS)}
+    with instrument_tags(kept):
+        yield
+
+
+def _stepwise(output: T) -> T:
+    """Return what a call gave back; a generator, whose events come later, with its tags kept off, too."""
+    if not isinstance(output, Generator):
+        return output
+
+    def pieces() -> Generator[Any, None, None]:
+        with closing(output):
+            while True:
+                with without_steps():
+                    try:
+                        item = next(output)
+                    except StopIteration:
+                        return
+                yield item
+
+    return pieces()  # type: ignore[return-value]
 
 
 def _traced_call(

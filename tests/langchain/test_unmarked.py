@@ -28,7 +28,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder, PromptTemplate
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
-from langchain_core.tools import create_retriever_tool
+from langchain_core.tools import StructuredTool, create_retriever_tool
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
@@ -527,3 +527,26 @@ def test_an_answer_of_ours_may_be_quoted() -> None:
     answer = llm.invoke([mark_private(HumanMessage(TEXT)), HumanMessage(QUESTION)])
     assert SECRET in answer.text
     assert llm.invoke(f"You said: {answer.text}", unmarked="public").text
+
+
+@pytest.mark.parametrize("middleware", [[], [DPFusionMiddleware()]])
+@pytest.mark.parametrize(
+    "result",
+    [
+        "No results found.",
+        '{"query": "What does the record of the patient in Oslo say of gout?", "results": []}',
+    ],
+)
+def test_what_a_tool_says_of_nothing_and_what_it_repeats_of_the_question_are_nobodys_secrets(
+    result: str, middleware: list[Any]
+) -> None:
+    call = '<tool_call>{"name": "search", "arguments": {"query": "gout"}}</tool_call>'
+    backend = ScriptedBackend.saying(lambda prompt: "Gone." if "|>tool" in prompt else call)
+    llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=60, unmarked="public")
+    search = StructuredTool.from_function(lambda query: result, name="search", description="Searches.")
+    agent = create_agent(
+        llm, [search], middleware=middleware, system_prompt="Say so if you have no results found."
+    )
+    for _ in range(2):
+        asked = {"messages": [("user", "What does the record of the patient in Oslo say of gout?")]}
+        assert agent.invoke(asked)["messages"][-1].text == "Gone."

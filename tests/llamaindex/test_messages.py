@@ -96,6 +96,26 @@ def test_what_a_tool_has_said_is_private_in_whosever_message(message: ChatMessag
         assert units(message, unmarked=unmarked) == {DEFAULT_UNIT}
 
 
+@pytest.mark.parametrize(
+    "component",
+    [
+        ChatMessage("<memory>\n<v>\nuser: {talk}\n</v>\n</memory>", role="system"),
+        ChatMessage("<memory>{talk}</memory>", role="user"),
+        ChatMessage('"Transcript so far: USER: {talk}"', role="user"),
+    ],
+)
+def test_what_a_memory_repeats_of_the_talk_may_be_asked_again(component: ChatMessage) -> None:
+    question = "What does the record say of the patient who lives in Oslo?"
+    memory = ChatMessage((component.content or "").format(talk=question), role=component.role)
+    for _ in range(2):
+        _, asked = to_core([memory, ChatMessage(question)], Rule(unmarked="public"))
+        assert not asked.units
+    record = "The patient Ann Berg has lived in Oslo since the year 1973."
+    to_core([ChatMessage(f"Observation: {record}")], Rule(unmarked="public"))  # what a tool has said is known
+    with pytest.raises(RefusedError, match="mark was lost"):
+        to_core([ChatMessage(record)], Rule(unmarked="public"))
+
+
 def test_sealed_text_keeps_its_unit_in_any_message() -> None:
     for role in MessageRole:
         text = sealer.seal("Ann is ill.", "ann").text

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 from llama_index.core import SummaryIndex, VectorStoreIndex
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks import CallbackManager, CBEventType
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.memory import Memory, StaticMemoryBlock
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
 from llama_index.core.tools import FunctionTool
 from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.dispatcher import instrument_tags
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from llama_index_instrumentation.span import BaseSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
@@ -71,7 +74,8 @@ class Spans(BaseSpanHandler[BaseSpan]):
         self._seen = seen
 
     def new_span(self, id_: str, bound_args: Any, **kwargs: Any) -> BaseSpan:
-        self._seen.add(f"span {id_.partition('-')[0]}", dict(bound_args.arguments), kwargs.get("instance"))
+        told = (kwargs.get("instance"), kwargs.get("tags"))
+        self._seen.add(f"span {id_.partition('-')[0]}", dict(bound_args.arguments), *told)
         return BaseSpan(id_=id_)
 
     def prepare_to_exit_span(self, id_: str, bound_args: Any, result: Any = None, **kwargs: Any) -> BaseSpan:
@@ -162,6 +166,45 @@ def test_events_and_spans_of_the_llm_hold_placeholders(seen: Seen, method: str, 
         assert f"span {type(llm).__name__}.{prefix}{method}" in kinds
     if "call" not in method and ("predict" in method or method == "stream"):
         assert seen.kinds_with("Who?")
+
+
+@pytest.mark.parametrize("prefix", ["", "a"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_workflow_tells_of_its_steps_in_tags_stays_off_them(
+    seen: Seen, method: str, prefix: str
+) -> None:
+    answer = '{"name": "City", "arguments": {"name": "Oslo"}}' if "call" in method else '{"name": "Oslo"}'
+    llm, _ = recording_llm(answer, max_tokens=200)
+    tags = {
+        "llamaindex.step.input_summary": f"AgentSetup(input=[{SECRET}])",
+        "llamaindex.start_event": f"StartEvent(user_msg={SECRET})",
+        "llamaindex.run_id": "run-17",
+        "team": "ward-3",
+    }
+    with instrument_tags(tags):
+        call(llm, prefix + method)
+    assert seen.kinds_with(SECRET) == set()
+    told = [text for kind, text in seen.texts if kind.startswith("LLM")]
+    assert told
+    assert all("run-17" in text and "ward-3" in text for text in told)
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
+@pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince211")
+@pytest.mark.filterwarnings("ignore::workflows.context.state_store.UnserializableKeyWarning")
+@pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning")
+def test_an_agent_tells_nothing_of_a_memory_in_the_events_of_its_model(seen: Seen) -> None:
+    llm, backend = recording_llm("Hello.", unmarked="public")
+    memory = Memory.from_defaults(
+        session_id="1", memory_blocks=[StaticMemoryBlock(name="core", static_content=f"{SECRET} is ill.")]
+    )
+
+    async def talk() -> None:
+        await FunctionAgent(tools=[TOOL], llm=llm).run("Who?", memory=memory)
+
+    asyncio.run(talk())
+    assert SECRET not in backend.calls[0].public
+    assert not {kind for kind in seen.kinds_with(SECRET) if "LLM" in kind}
 
 
 @pytest.mark.parametrize("prefix", ["", "a"])

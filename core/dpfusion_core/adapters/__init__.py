@@ -7,7 +7,7 @@ protected, charged and refused alike wherever it comes from.
 from dpfusion_core.adapters.calls import Call
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
 from dpfusion_core.adapters.marks import Marks
-from dpfusion_core.adapters.memory import PrivateTexts, seen
+from dpfusion_core.adapters.memory import LONG, SHORT, PrivateTexts, seen
 from dpfusion_core.adapters.unmarked import (
     Said,
     Unmarked,
@@ -19,6 +19,8 @@ from dpfusion_core.adapters.unmarked import (
 )
 
 __all__ = [
+    "LONG",
+    "SHORT",
     "Call",
     "DocumentUnit",
     "Marks",

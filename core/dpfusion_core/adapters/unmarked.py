@@ -140,11 +140,15 @@ def decide(
                 f"private before in this process: its mark was lost on the way. {mends} If it is public after "
                 "all, mark it with is_private=False."
             )
-    for piece in pieces:
-        if piece.mark:
+    said = ""
+    for piece, hidden in zip(pieces, private, strict=True):
+        if not hidden:
+            said += f"{piece.text}\n"
+        elif piece.role == "tool":
+            # "Nothing was found." is nobody's secret, nor is the question that many tools repeat.
+            memory.remember(piece.text, shortest=LONG, known=said)
+        elif piece.mark:
             memory.remember(piece.text)
-        elif piece.mark is None and piece.role == "tool":
-            memory.remember(piece.text, shortest=LONG)  # "Nothing was found." is nobody's secret
     return private
 
 

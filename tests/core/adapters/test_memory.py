@@ -48,6 +48,34 @@ def test_words_of_scripts_without_spaces_count_by_the_character() -> None:
     assert not texts.holds("患者はどこに住んでいますか")
 
 
+@pytest.mark.parametrize(
+    ("record", "question", "pasted"),
+    [
+        (
+            "患者は東京に住んでいて、痛風を患っています。",
+            "患者は東京に住んでいますか。",
+            "要約してください。患者は東京に住んでいて、痛風を患っています。",
+        ),
+        ("ผู้ป่วยชื่อสมชายอาศัยอยู่ในกรุงเทพและเป็นโรคเกาต์", "ผู้ป่วยอาศัยอยู่ที่ไหน", "ผู้ป่วยชื่อสมชายอาศัยอยู่ในกรุงเทพและเป็น"),
+        (
+            "환자는 서울에 살고 있으며 통풍을 앓고 있습니다 라고 합니다",
+            "환자는 서울에 살고 있나요?",
+            "환자는 서울에 살고 있으며 통풍을 앓고 있습니다 라고",
+        ),
+        ("ありがとう", "ありがとう", None),
+        ("안녕하세요", "안녕하세요", None),
+        ("สวัสดีครับ", "สวัสดีครับ", None),
+    ],
+)
+def test_a_question_about_a_record_is_none_of_it_in_any_script(
+    record: str, question: str, pasted: str | None
+) -> None:
+    texts = PrivateTexts()
+    texts.remember(record)
+    assert not texts.holds(question)
+    assert pasted is None or texts.holds(pasted)
+
+
 def test_what_was_released_is_public() -> None:
     texts = PrivateTexts()
     texts.remember(RECORD)
@@ -78,3 +106,11 @@ def test_neither_repr_nor_state_holds_the_text() -> None:
     texts.remember(RECORD)
     assert "Berg" not in repr(texts)
     assert "berg" not in repr(vars(texts)).lower()
+
+
+def test_what_a_private_text_repeats_of_public_text_is_passed_over() -> None:
+    question = "What does the record say of the patient who lives in Oslo?"
+    texts = PrivateTexts()
+    texts.remember(f"Results for {question} {RECORD}", known=f"Be brief.\n{question}")
+    assert not texts.holds(question)
+    assert texts.holds(RECORD)
