@@ -129,7 +129,7 @@ class _Attempts:
         """Return a chunk, if it is not late or the answer is finished with it."""
         if chunk.finish_reason is None and self._is_late():
             timeout = self._call.timeout
-            raise BackendError(f"The answer was not finished within {timeout} s. Raise timeout={timeout}.")
+            raise BackendError(f"The answer was not finished within timeout={timeout} seconds.")
         return chunk
 
     def is_last(self) -> bool:

@@ -84,7 +84,7 @@ def test_a_stream_that_was_begun_is_not_begun_again(ask: Callable[[Call], str]) 
 @ALL
 def test_what_is_late_ends_between_tokens_and_is_not_tried_again(ask: Callable[[Call], str]) -> None:
     backend = flaky(delay=0.03)
-    with pytest.raises(BackendError, match=r"within 0\.05 s.*timeout=0\.05"):
+    with pytest.raises(BackendError, match=r"not finished within timeout=0\.05"):
         ask(make(backend, timeout=0.05, max_retries=1000))
     assert backend.passes < 6
     assert backend.open_sessions == 0
