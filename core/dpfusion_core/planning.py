@@ -105,6 +105,7 @@ def make_plan(
             options.neighbours,
             accounting=options.accounting,
             is_shared=is_shared,
+            responses=options.responses,
         )
     elif options.order is not None and options.beta is not None:
         parameters = PrivacyParameters(

@@ -30,7 +30,7 @@ from dpfusion_core import (
 from dpfusion_core.charging import charged
 from dpfusion_core.options import Options
 from dpfusion_core.planning import make_plan
-from dpfusion_core.privacy import SPENDING_RULES, token_loss
+from dpfusion_core.privacy import SPENDING_RULES, Neighbours, token_loss
 from tests.core.models import CharTokenizer
 from tests.core.privacy.oracle import (
     NextToken,
@@ -103,6 +103,19 @@ def test_what_is_said_to_fit_of_an_epsilon_fits(ledger: PrivacyLedger) -> None:
         engine.generate(records("doc"), **options)
     engine.generate(records("doc"), **options, responses=2)
     assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("responses", [7, 60])
+@pytest.mark.parametrize("neighbours", ["zero-out", "replace"])
+def test_all_responses_of_an_epsilon_fit_its_budget(
+    ledger: PrivacyLedger, responses: int, neighbours: Neighbours
+) -> None:
+    engine = FusionEngine(secretive_backend(), ledger=ledger)
+    options: GenerationOptions = {"epsilon": 8.0, "responses": responses, "neighbours": neighbours}
+    for number in range(responses):
+        engine.generate(records("doc", *["other"] * (number % 2)), **options, max_tokens=1 + number % 3)
+    with pytest.raises(BudgetExhaustedError):
+        engine.generate(records("doc"), **options, max_tokens=1)
 
 
 def test_what_rounding_leaves_of_a_budget_is_nothing_to_advise(ledger: PrivacyLedger) -> None:

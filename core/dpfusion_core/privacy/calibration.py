@@ -15,8 +15,9 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyPara
 # to the divergence. `make bench BENCH_ARGS=utility` prints the experiment behind the number.
 MIXING_SHARE = 0.7
 
-# A ledger rounds what it charges up to 1e-12 nats: a response that may spend a whole budget must fit it.
+# A ledger rounds each charge up to 1e-12 nats: responses that may spend a whole budget must fit it.
 _SLACK = 4e-12
+_ROUNDING = 1e-12
 
 _COMMON_ORDERS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 256.0)
 
@@ -31,6 +32,7 @@ def calibrate_beta(
     *,
     accounting: Accounting = "fixed",
     is_shared: bool = False,
+    responses: int = 1,
     mixing_share: float = MIXING_SHARE,
 ) -> PrivacyParameters:
     r"""Return the per-token settings with the largest ``beta`` that stay within ``epsilon``.
@@ -52,6 +54,7 @@ def calibrate_beta(
         neighbours: The neighbour relation.
         accounting: ``"fixed"`` or ``"adaptive"``.
         is_shared: Whether other responses, perhaps with other numbers of units, share the budget.
+        responses: How many responses have these tokens together: a ledger rounds up the charge of each.
         mixing_share: For replace neighbours, the share of a token's bound that goes to ``c_inf``.
 
     Returns:
@@ -73,7 +76,8 @@ def calibrate_beta(
     _validate.choice(accounting, get_args(Accounting), "accounting")
     order = feasible_order(budget, order)
     orders = orders_up_to(order) if accounting == "fixed" and not is_shared else (order,)
-    losses = ((a, budget.loss_at(a) - _SLACK) for a in orders)
+    slack = _SLACK + (_validate.count(responses, "responses") - 1) * _ROUNDING
+    losses = ((a, budget.loss_at(a) - slack) for a in orders)
     bound = max(token_bound(loss / max_tokens, num_units, a) for a, loss in losses if loss > 0.0)
     mixing_loss = None
     if neighbours == "replace":
