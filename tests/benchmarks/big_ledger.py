@@ -22,15 +22,15 @@ BUDGET = PrivacyBudget(8.0, 1e-5)
 
 def fill(ledger: PrivacyLedger, entries: int, units: int, name: str = "unit") -> None:
     """Write entries to a new ledger: an account for each of the units, then charges and settlements."""
-    ledger.open("first", BUDGET, order=ORDER)
+    ledger.curator.open("first", BUDGET, order=ORDER)
     budget = split(BUDGET, [ORDER], 1)[ORDER]
-    keyring = ledger._store.keyring()
+    keyring = ledger._access.store.keyring()
     names = [keyring.unit(f"{name}-{number}") for number in range(units)]
     balances = {name: Balance(budget) for name in names}
     opened, written = 0, 1
     while written < entries:
-        with ledger._store.write() as connection:
-            transaction = ledger._transaction(connection)
+        with ledger._access.store.write() as connection:
+            transaction = ledger._access.transaction(connection)
             until = min(entries, written + BATCH)
             while written < until:
                 if opened < units:

@@ -76,8 +76,8 @@ def test_responses_add_up_and_an_early_end_gives_back(ledger: PrivacyLedger) -> 
     assert spent(ledger) == pytest.approx(0.4, abs=2 * QUANTUM)
     short.generate(records("doc"), **ASKED)  # the end-of-sequence token alone
     assert spent(ledger) == pytest.approx(0.44, abs=4 * QUANTUM)
-    assert [entry.kind for entry in ledger.entries()] == ["open", *["reserve", "settle"] * 2]
-    assert ledger.verify().ok
+    assert [entry.kind for entry in ledger.curator.entries()] == ["open", *["reserve", "settle"] * 2]
+    assert ledger.curator.verify().ok
 
 
 def test_nothing_is_generated_for_a_unit_without_budget(ledger: PrivacyLedger) -> None:
@@ -102,7 +102,7 @@ def test_what_is_said_to_fit_of_an_epsilon_fits(ledger: PrivacyLedger) -> None:
     with pytest.raises(BudgetExhaustedError, match="responses=2 would fit"):
         engine.generate(records("doc"), **options)
     engine.generate(records("doc"), **options, responses=2)
-    assert ledger.verify().ok
+    assert ledger.curator.verify().ok
 
 
 @pytest.mark.parametrize("responses", [7, 60])
@@ -146,7 +146,7 @@ def test_epsilon_follows_the_order_at_which_the_account_is_kept(ledger: PrivacyL
 
 
 def test_a_whole_budget_may_be_spent_at_any_order_that_an_account_is_kept_at(ledger: PrivacyLedger) -> None:
-    ledger.open("doc", order=3.0)
+    ledger.curator.open("doc", order=3.0)
     engine = FusionEngine(secretive_backend(), ledger=ledger)
     for number in (1, 60):  # units of a request: which order would convert best depends on it
         units = ["doc", *(f"other-{i}" for i in range(number - 1))]
@@ -244,13 +244,13 @@ def test_fifty_units_in_one_request(ledger: PrivacyLedger) -> None:
 
 def test_public_requests_do_not_touch_the_ledger(ledger: PrivacyLedger) -> None:
     FusionEngine(secretive_backend(), ledger=ledger).generate([QUESTION], max_tokens=2)
-    assert list(ledger.entries()) == []
+    assert list(ledger.curator.entries()) == []
 
 
 def test_a_stream_charges_from_its_first_piece_to_where_it_was_closed(ledger: PrivacyLedger) -> None:
     engine = FusionEngine(secretive_backend(), ledger=ledger)
     engine.stream(records("doc"), **ASKED).close()  # never asked for anything
-    assert list(ledger.entries()) == []
+    assert list(ledger.curator.entries()) == []
     stream = engine.stream(records("doc"), **ASKED)
     next(stream)
     next(stream)
@@ -332,7 +332,7 @@ def test_concurrent_requests_share_a_unit(tmp_path: Path) -> None:
             thread.join()
         assert (len(answered), len(refused)) == (12, 12)
         assert spent(ledger) == pytest.approx(4.8, abs=1e-9)
-        assert ledger.verify().ok
+        assert ledger.curator.verify().ok
 
 
 def pair_of_responses(loud: bool, options: GenerationOptions, budget: PrivacyBudget) -> dict[Prefix, float]:
@@ -367,7 +367,7 @@ def pair_of_responses(loud: bool, options: GenerationOptions, budget: PrivacyBud
                 probability *= math.exp(fused.log_probs[token])
         with charged(plan, ledger) as charge:
             rest = accounted_responses(public, [second], plan.rule(), charge.open(), 2, 0)
-        assert ledger.verify().ok
+        assert ledger.curator.verify().ok
         ledger.close()
         for more, conditional, _ in rest:
             joint[(*path, -1, *more)] = probability * conditional
@@ -446,7 +446,7 @@ def test_killed_at_any_moment_a_unit_has_been_charged_what_was_released(tmp_path
     url = f"sqlite:///{tmp_path}/ledger.db"
     released = 0
     with PrivacyLedger(url, budget=PrivacyBudget(1e6, 1e-5)) as ledger:
-        ledger.open("doc", order=4.0)
+        ledger.curator.open("doc", order=4.0)
     for attempt in range(20):
         read, write = os.pipe()
         child = os.fork()
@@ -470,5 +470,5 @@ def test_killed_at_any_moment_a_unit_has_been_charged_what_was_released(tmp_path
         os.close(read)
         with PrivacyLedger(url, budget=PrivacyBudget(1e6, 1e-5)) as ledger:
             assert spent(ledger) >= 0.04 * released - 1e-9
-            assert ledger.verify().ok
+            assert ledger.curator.verify().ok
     assert released > 100

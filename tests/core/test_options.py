@@ -13,6 +13,7 @@ from dpfusion_core.options import (
     NAMES,
     GenerationOptions,
     canonical,
+    default_of,
     help_of,
     merge_options,
     of_parts,
@@ -106,3 +107,41 @@ def test_a_call_takes_the_place_of_the_other_way_to_say_a_budget(
 def test_names_that_are_no_options_stay_unknown() -> None:
     with pytest.raises(PrivacyParameterError, match="Did you mean 'order'"):
         canonical({"alpah": 2.0}, NAMES, "a call")
+
+
+@pytest.mark.parametrize("name", of_parts("budget", "accounting", "sampling", "form"))
+def test_an_option_that_is_written_once_is_reachable_everywhere(name: str) -> None:
+    """A new option that one of the ways in forgets turns this red."""
+    import typer.main
+
+    from dpfusion_core.cli import app
+    from dpfusion_core.documents.options import check_options
+    from langchain_dpfusion import ChatDPFusion
+    from langchain_dpfusion.options import check_call
+    from llamaindex_dpfusion import DPFusionLLM
+    from llamaindex_dpfusion.options import engine_options
+
+    value = {
+        "order": 2.0,
+        "beta": 0.1,
+        "epsilon": 8.0,
+        "stop": ["x"],
+        "seed": 1,
+        "tools": [],
+        "json_schema": {},
+    }
+    given = {name: value.get(name, default_of(name))}
+    is_form = name in of_parts("form")
+    if not is_form:
+        assert name in ChatDPFusion.model_fields
+        assert name in DPFusionLLM.model_fields
+        assert check_call(given) == given
+    model = dict.fromkeys(DPFusionLLM.model_fields)
+    assert name in engine_options(model, given) or given[name] is None or name == "tool_choice"
+    if name in of_parts("accounting") or name == "max_tokens":
+        return  # a document is charged as a whole, and its length is an argument of its own
+    if not is_form:
+        command = typer.main.get_command(app).commands["privatize"]  # type: ignore[attr-defined]
+        [flag] = [each for each in command.params if each.name == name]
+        assert flag.help == help_of(name)
+    assert name in check_options("dp", {"epsilon": 8.0, **given}, [])

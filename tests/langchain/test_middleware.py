@@ -384,7 +384,7 @@ def test_a_budget_of_the_ledger_that_is_spent_in_the_middle_ends_the_agent_too(
     again = run(agent, is_async, {"messages": [HumanMessage("And now?")]}, **config)
     assert again[-2].text == "And now?"
     assert "spent" in again[-1].text
-    ledger.amend(DEFAULT_UNIT, PrivacyBudget(60.0), "granted more")
+    ledger.curator.amend(DEFAULT_UNIT, PrivacyBudget(60.0), "granted more")
     assert run(agent, is_async, {"messages": [HumanMessage("Now?")]}, **config)[-1].text == "Somebody was."
 
 

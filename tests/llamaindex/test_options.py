@@ -31,7 +31,7 @@ def ledger() -> Any:
 
 
 def spent(ledger: PrivacyLedger) -> int:
-    return len({entry.unit for entry in ledger.entries() if entry.kind == "reserve"})
+    return len({entry.unit for entry in ledger.curator.entries() if entry.kind == "reserve"})
 
 
 @pytest.mark.parametrize(

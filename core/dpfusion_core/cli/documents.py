@@ -13,11 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dpfusion_core.cli.options import with_options
 from dpfusion_core.cli.taggers import load_engine, make_tagger, read_text
 from dpfusion_core.documents.chunks import Level
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.numbers import at_most
-from dpfusion_core.privacy import Neighbours, PrivacyBudget
+from dpfusion_core.options import default_of, of_parts
+from dpfusion_core.privacy import PrivacyBudget
 from dpfusion_core.tagging import Narrowing, Span, find_spans
 from dpfusion_core.tagging.narrowing import TIMEOUT
 from dpfusion_core.views import (
@@ -48,11 +50,15 @@ _TaggerModel = Annotated[
 
 
 # What has no effect at a level, by the names of the parameters.
-_MODEL = ("model", "max_tokens", "chunk", "temperature")
-_BUDGET = ("epsilon", "delta", "neighbours", "ledger", "budget")
+_SAMPLING = tuple(
+    name for name in of_parts("sampling") if name != "max_tokens"
+)  # which a document has for itself
+_MODEL = ("model", "max_tokens", "chunk", *_SAMPLING)
+_BUDGET = (*of_parts("budget"), "ledger", "budget")
 _IDLE: dict[Level, tuple[str, ...]] = {"redact": (*_MODEL, *_BUDGET), "paraphrase": _BUDGET, "dp": ()}
 
 
+@with_options(*of_parts("budget"), *_SAMPLING)
 def privatize(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="IN", help="Folder or file: txt, md, jsonl, csv.")],
@@ -63,16 +69,10 @@ def privatize(
     model: Annotated[str, typer.Option(help="Model of paraphrase and dp; the default is embedded.")] = (
         "dpfusion-tiny"
     ),
-    epsilon: Annotated[
-        float | None, typer.Option(help="Level dp: what a document may lose, in nats.")
-    ] = None,
-    delta: Annotated[float, typer.Option(help="Level dp: probability for epsilon.")] = 1e-5,
-    neighbours: Annotated[Neighbours, typer.Option(help="Level dp: the neighbour relation.")] = "zero-out",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a rewritten document, at most.")
     ] = None,
     chunk: Annotated[int, typer.Option(min=50, help="Characters that the model reads at a time.")] = 1500,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Of paraphrase and dp.")] = 1.0,
     columns: Annotated[str | None, typer.Option(help="Of tables: columns to privatise, with commas.")] = None,
     keep: Annotated[
         str | None, typer.Option(help="Of tables: public columns to copy. All others are left out.")
@@ -114,6 +114,8 @@ def privatize(
     budget: Annotated[
         float | None, typer.Option(help="Epsilon of accounts that the ledger opens; by default --epsilon.")
     ] = None,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Privatise documents: redact them, paraphrase what is redacted, or rewrite them with DP-Fusion.
 
@@ -124,14 +126,15 @@ def privatize(
     from dpfusion_core.documents.levels import Privatizer
 
     _check_used(context, level, tagger, ledger)
-    if level == "dp" and epsilon is None:
+    epsilon, delta = options.get("epsilon"), options.get("delta", default_of("delta"))
+    if level == "dp" and not options.keys() & {"epsilon", "order", "beta"}:
         raise PrivacyParameterError("Level dp needs --epsilon, what a document may lose, for example 8.")
+    opening = epsilon if budget is None else budget
+    if ledger is not None and level == "dp" and opening is None:
+        raise PrivacyParameterError("A ledger needs --budget, the epsilon of its accounts, or --epsilon.")
     specs = tagger or ["presidio"]
-    options: dict[str, Any] = {}
     if level != "redact":
-        options |= {"temperature": temperature, "max_tokens": max_tokens, "chunk": chunk}
-    if epsilon is not None:
-        options |= {"epsilon": epsilon, "delta": delta, "neighbours": neighbours}
+        options |= {"max_tokens": max_tokens, "chunk": chunk}
     narrowing = Narrowing(
         make_tagger(specs, tagger_model),
         units=units,
@@ -143,9 +146,7 @@ def privatize(
     privatizer = Privatizer(
         level,
         tagger=narrowing,
-        engine=None
-        if level == "redact"
-        else load_engine(model, _ledger(ledger, epsilon if budget is None else budget, delta)),
+        engine=None if level == "redact" else load_engine(model, _ledger(ledger, opening, delta)),
         placeholder=_placeholder(placeholder),
         **options,
     )
@@ -175,7 +176,8 @@ def privatize(
     out.print(f"{summary.done} {noun} privatised, {summary.known} done before, in {target}.", highlight=False)
     if epsilon is not None:
         out.print(
-            f"Each with epsilon = {at_most(epsilon)} at delta = {at_most(delta)}, {neighbours} neighbours.",
+            f"Each with epsilon = {at_most(epsilon)} at delta = {at_most(delta)}, "
+            f"{options.get('neighbours', default_of('neighbours'))} neighbours.",
             highlight=False,
         )
     for name, reason in summary.skipped.items():

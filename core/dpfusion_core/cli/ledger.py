@@ -50,7 +50,7 @@ def show(
     with _open(url, key_file, must_exist=True) as ledger:
         if unit is None:
             with _progress("Accounts") as progress:
-                _show_accounts(ledger.accounts(progress))
+                _show_accounts(ledger.curator.accounts(progress))
         else:
             _show_account(ledger.account(unit))
 
@@ -74,7 +74,7 @@ def budget(
     # Rounded down: an account at a slightly smaller order still takes requests at the best one.
     order = max(1.01, math.floor(wanted.best_order() * 100) / 100) if order is None else order
     with _open(url, key_file) as ledger:
-        account = ledger.open(unit, wanted, order=order, accounting=accounting, neighbours=neighbours)
+        account = ledger.curator.open(unit, wanted, order=order, accounting=accounting, neighbours=neighbours)
         _show_account(account)
 
 
@@ -89,7 +89,7 @@ def amend(
 ) -> None:
     """Change the budget of a unit. The change and its reason stay on record."""
     with _open(url, key_file, must_exist=True) as ledger:
-        account = ledger.amend(unit, PrivacyBudget(epsilon, delta), reason)
+        account = ledger.curator.amend(unit, PrivacyBudget(epsilon, delta), reason)
         _show_account(account)
 
 
@@ -106,7 +106,7 @@ def export(
             file = sys.stdout if output is None else open_private(output)
         try:
             with _progress("Entries") as progress:
-                for last, line in ledger.lines(progress=progress):
+                for last, line in ledger.curator.lines(progress=progress):
                     file.write(f"{line}\n")
                     head = last
         finally:
@@ -126,7 +126,7 @@ def verify(
 ) -> None:
     """Examine whether anything was changed in or removed from the log, and the balances against it."""
     with _open(url, key_file, must_exist=True) as ledger, _progress("Verifying") as progress:
-        found = ledger.verify(head, progress)
+        found = ledger.curator.verify(head, progress)
     console = Console(soft_wrap=True)
     for problem in found.problems:
         console.print(f"[red]problem[/]: {problem}", highlight=False)

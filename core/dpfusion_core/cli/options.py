@@ -25,23 +25,14 @@ def with_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
     Args:
         *names: The options of a request that the command takes.
     """
-    hints = get_type_hints(Options)
-    extra = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=default_of(name),
-            annotation=Annotated[hints[name], shown(name, *_flags(name))],
-        )
-        for name in names
-    ]
+    extra = [_parameter(name) for name in names]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command)
 
         def called(**given: Any) -> None:
             options = {name: given.pop(name) for name in names}
-            command(**given, options={k: v for k, v in options.items() if v != default_of(k)})
+            command(**given, options={k: v for k, v in options.items() if v not in (None, [], default_of(k))})
 
         kept = [each for name, each in own.parameters.items() if name != "options"]
         called.__signature__ = own.replace(parameters=[*kept, *extra])  # type: ignore[attr-defined]
@@ -55,6 +46,18 @@ def with_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., N
         return called
 
     return decorate
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    default, hint = default_of(name), get_type_hints(Options)[name]
+    if default == ():  # a list is an option that is given several times
+        default, hint = None, list[str] | None
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[hint, shown(name, *_flags(name))],
+    )
 
 
 def _flags(name: str) -> list[str]:

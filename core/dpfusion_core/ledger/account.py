@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import amounts
 from dpfusion_core.ledger.chain import AccountState
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
@@ -100,4 +101,12 @@ def as_account(state: AccountState, unit: str) -> Account:
             )
             for order, balance in state.balances.items()
         ),
+    )
+
+
+def no_account(unit: str) -> PrivacyParameterError:
+    """Return what to say of a unit without an account."""
+    return PrivacyParameterError(
+        f"Unit {unit!r} has no account in this ledger. Accounts are opened by the first request, or by "
+        "`dpfusion ledger budget`."
     )

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import LedgerError, PrivacyParameterError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:  # SQLAlchemy loads when a ledger is first used
     from dpfusion_core.ledger.transaction import Transaction
 
 
-class LedgerBase:
+class Access:
     """The connection, the keys and the policy of a ledger; ``PrivacyLedger`` describes the arguments."""
 
     def __init__(
@@ -41,7 +40,7 @@ class LedgerBase:
         if budget is not None and not isinstance(budget, PrivacyBudget | BudgetPolicy):
             raise PrivacyParameterError("Expected budget to be a PrivacyBudget, a BudgetPolicy or None.")
         self._url = url
-        self._policy = budget if isinstance(budget, BudgetPolicy) else BudgetPolicy(budget)
+        self.policy = budget if isinstance(budget, BudgetPolicy) else BudgetPolicy(budget)
         self._secret = keys.from_environment() if key is None else keys.as_secret(key)
         if self._secret is None and not url.startswith("sqlite"):
             raise PrivacyParameterError(
@@ -59,29 +58,20 @@ class LedgerBase:
         for store in self._stores.values():
             store.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
+    @property
+    def name(self) -> str:
+        """The URL without secrets."""
         from dpfusion_core.ledger.store import describe
 
-        return f"PrivacyLedger({describe(self._url)!r})"
-
-    def entity_key(self) -> bytes:
-        """Return the secret from which ids of entities are made: the same as long as the ledger's key is.
-
-        Raises:
-            LedgerError: If the ledger cannot be opened.
-        """
-        return self._store.keyring().entities
+        return describe(self._url)
 
     @property
-    def _store(self) -> "Store":
+    def store(self) -> "Store":
+        """The rows; opened at the first use.
+
+        Raises:
+            LedgerError: If the ledger has been closed.
+        """
         if self._is_closed:
             raise LedgerError("The ledger has been closed.")
         if not self._stores:
@@ -91,18 +81,19 @@ class LedgerBase:
             self._stores.setdefault("store", Store(self._url, self._secret, self._timeout))
         return self._stores["store"]
 
-    def _transaction(self, connection: Any) -> "Transaction":
+    def transaction(self, connection: Any) -> "Transaction":
+        """Return what reads and writes accounts and the log over a connection."""
         from dpfusion_core.ledger.transaction import Transaction
 
-        return Transaction(connection, self._store.keyring(), self._clock())
+        return Transaction(connection, self.store.keyring(), self._clock())
 
-    def _hash(self, units: Collection[str], is_reader: bool = False) -> dict[str, str]:
+    def hash(self, units: Collection[str], is_reader: bool = False) -> dict[str, str]:
         """Return what stands for units in the ledger, by the ids that the caller uses."""
         ids = {unit: unit_id(unit) for unit in units}
-        keyring = self._store.keyring(is_reader)
+        keyring = self.store.keyring(is_reader)
         return {unit: keyring.unit(normal) for unit, normal in ids.items()}
 
-    def _open(
+    def open(
         self,
         transaction: "Transaction",
         unit: str,
@@ -112,12 +103,13 @@ class LedgerBase:
         accounting: Accounting,
         neighbours: Neighbours,
     ) -> AccountState:
+        """Open an account, or raise ``PrivacyParameterError`` if nobody says what it may lose."""
         if not isinstance(budget, PrivacyBudget):
             raise PrivacyParameterError(
                 f"Unit {unit!r} has no budget. Give the ledger one for every unit (budget=), name the "
                 "unit's collection in its BudgetPolicy, or open the account: `dpfusion ledger budget`."
             )
-        orders = (self._policy.orders if accounting == "fixed" else None) or (order,)
+        orders = (self.policy.orders if accounting == "fixed" else None) or (order,)
         state = AccountState(
             unit=hashed,
             epsilon=budget.epsilon,

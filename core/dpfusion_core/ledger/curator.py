@@ -1,14 +1,13 @@
 """The ledger for those who answer for it: accounts, budgets, the log, and its verification."""
 
-import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import chain, charges
-from dpfusion_core.ledger.account import Account, as_account
-from dpfusion_core.ledger.base import LedgerBase, check_choice, check_kind
+from dpfusion_core.ledger.account import Account, as_account, no_account
+from dpfusion_core.ledger.base import Access, check_choice, check_kind
 from dpfusion_core.ledger.chain import AccountState, LedgerEntry
 from dpfusion_core.ledger.policy import split
 from dpfusion_core.ledger.verification import Progress, Verification, parse_head
@@ -17,8 +16,18 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours
 from dpfusion_core.units import unit_id
 
 
-class LedgerCurator(LedgerBase):
-    """What the curator does with a ledger. What it shows may be private under adaptive accounting."""
+class LedgerCurator:
+    """What the curator does with a ledger. What it shows may be private under adaptive accounting.
+
+    It is reached from the ledger (:attr:`PrivacyLedger.curator`), which itself can neither open nor amend
+    an account by hand, nor read the log: whoever answers requests needs none of that.
+
+    Args:
+        access: The ledger's connection, keys and policy.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
 
     def open(
         self,
@@ -49,13 +58,13 @@ class LedgerCurator(LedgerBase):
         order = _validate.order(order, "order")
         check_choice(accounting, ("fixed", "adaptive"), "accounting")
         check_choice(neighbours, ("zero-out", "replace"), "neighbours")
-        budget = self._policy.budget_for(unit) if budget is None else budget
-        [(_, hashed)] = self._hash([unit]).items()
-        with self._store.write() as connection:
-            transaction = self._transaction(connection)
+        budget = self._access.policy.budget_for(unit) if budget is None else budget
+        [(_, hashed)] = self._access.hash([unit]).items()
+        with self._access.store.write() as connection:
+            transaction = self._access.transaction(connection)
             state = transaction.accounts([hashed]).get(hashed)
             if state is None:
-                state = self._open(transaction, unit, hashed, budget, order, accounting, neighbours)
+                state = self._access.open(transaction, unit, hashed, budget, order, accounting, neighbours)
                 transaction.finish()
             else:
                 charges.check_budget(state, budget, unit)
@@ -85,12 +94,12 @@ class LedgerCurator(LedgerBase):
             raise PrivacyParameterError("Expected budget to be a PrivacyBudget.")
         if not isinstance(reason, str) or not reason.strip():
             raise PrivacyParameterError("Expected a reason for the amendment: it is kept on record.")
-        [(_, hashed)] = self._hash([unit], is_reader=True).items()
-        with self._store.write() as connection:
-            transaction = self._transaction(connection)
+        [(_, hashed)] = self._access.hash([unit], is_reader=True).items()
+        with self._access.store.write() as connection:
+            transaction = self._access.transaction(connection)
             state = transaction.accounts([hashed]).get(hashed)
             if state is None:
-                raise _no_account(unit)
+                raise no_account(unit)
             budgets = split(budget, list(state.balances), state.shares)
             state.epsilon, state.delta = budget.epsilon, budget.delta
             for order, balance in state.balances.items():
@@ -101,19 +110,6 @@ class LedgerCurator(LedgerBase):
             transaction.set_budget(state)
             transaction.append("amend", hashed, None, recorded, details, state.balances)
             transaction.finish()
-        return as_account(state, unit_id(unit))
-
-    def account(self, unit: str) -> Account:
-        """Return the account of a unit, for the curator.
-
-        Raises:
-            PrivacyParameterError: If it has none.
-            LedgerError: If the ledger cannot be reached or read.
-        """
-        [(_, hashed)] = self._hash([unit], is_reader=True).items()
-        state = self._read_accounts([hashed]).get(hashed)
-        if state is None:
-            raise _no_account(unit)
         return as_account(state, unit_id(unit))
 
     def accounts(self, progress: Progress | None = None) -> Iterator[Account]:
@@ -129,7 +125,7 @@ class LedgerCurator(LedgerBase):
 
         after, done, total = "", 0, 0
         while True:
-            with self._store.read() as connection:
+            with self._access.store.read() as connection:
                 total = total or (reading.count_rows(connection, schema.accounts) if progress else 0)
                 states = reading.read_page_of_accounts(connection, after)
             for state in states:
@@ -139,27 +135,6 @@ class LedgerCurator(LedgerBase):
             after, done = states[-1].unit, done + len(states)
             if progress is not None:
                 progress(done, max(done, total))
-
-    def orders(self, units: Collection[str]) -> float | None:
-        """Return which order a request for these units must at least have.
-
-        Each account can be charged at its smallest order or above; this is the largest of these.
-        None if none of the units has an account.
-
-        Raises:
-            LedgerError: If the ledger cannot be reached or read.
-        """
-        from dpfusion_core.ledger.files import MissingLedger
-
-        try:
-            states = self._read_accounts(list(self._hash(units, is_reader=True).values()))
-        except MissingLedger:  # the first reservation will make it
-            return None
-        smallest = [
-            min(order for order, balance in state.balances.items() if balance.is_open)
-            for state in states.values()
-        ]
-        return max(smallest, default=None)
 
     def entries(self, unit: str | None = None, progress: Progress | None = None) -> Iterator[LedgerEntry]:
         """Go through the log, for the curator: all of it, or what concerns one unit.
@@ -207,48 +182,18 @@ class LedgerCurator(LedgerBase):
         from dpfusion_core.ledger import reading
 
         noted = None if head is None else parse_head(head)
-        keyring = self._store.keyring(is_reader=True)
-        with self._store.read() as connection:
+        keyring = self._access.store.keyring(is_reader=True)
+        with self._access.store.read() as connection:
             return reading.verify(connection, keyring, noted, progress)
-
-    async def aopen(
-        self,
-        unit: str,
-        budget: PrivacyBudget | None = None,
-        *,
-        order: float,
-        accounting: Accounting = "fixed",
-        neighbours: Neighbours = "zero-out",
-    ) -> Account:
-        """Like ``open``, in a thread."""
-        return await asyncio.to_thread(
-            self.open, unit, budget, order=order, accounting=accounting, neighbours=neighbours
-        )
-
-    async def aamend(self, unit: str, budget: PrivacyBudget, reason: str) -> Account:
-        """Like ``amend``, in a thread."""
-        return await asyncio.to_thread(self.amend, unit, budget, reason)
-
-    async def aaccount(self, unit: str) -> Account:
-        """Like ``account``, in a thread."""
-        return await asyncio.to_thread(self.account, unit)
-
-    async def aorders(self, units: Collection[str]) -> float | None:
-        """Like ``orders``, in a thread."""
-        return await asyncio.to_thread(self.orders, units)
-
-    async def averify(self, head: str | None = None) -> Verification:
-        """Like ``verify``, in a thread."""
-        return await asyncio.to_thread(self.verify, head)
 
     def _pages(self, unit: str | None, progress: Progress | None) -> Iterator[Sequence[tuple[Any, ...]]]:
         from dpfusion_core.ledger import reading, schema
 
-        hashed = None if unit is None else self._hash([unit], is_reader=True)[unit]
+        hashed = None if unit is None else self._access.hash([unit], is_reader=True)[unit]
         after = total = 0
         while True:
             # A transaction per page: the caller may use the ledger while going through its log.
-            with self._store.read() as connection:
+            with self._access.store.read() as connection:
                 total = total or (reading.count_rows(connection, schema.log) if progress else 0)
                 page = reading.read_page(connection, after, hashed)
             if not page:
@@ -258,20 +203,7 @@ class LedgerCurator(LedgerBase):
             if progress is not None:
                 progress(after, max(after, total))
 
-    def _read_accounts(self, hashes: Collection[str]) -> dict[str, AccountState]:
-        from dpfusion_core.ledger import reading
-
-        with self._store.read() as connection:
-            return reading.read_accounts(connection, hashes)
-
     def _check_orders(self, state: AccountState, order: float, unit: str) -> None:
-        if order not in state.balances and not self._policy.orders:
+        if order not in state.balances and not self._access.policy.orders:
             kept = ", ".join(f"{each:g}" for each in state.balances)
             raise PrivacyParameterError(f"The account of unit {unit!r} is kept at order {kept} already.")
-
-
-def _no_account(unit: str) -> PrivacyParameterError:
-    return PrivacyParameterError(
-        f"Unit {unit!r} has no account in this ledger. Accounts are opened by the first request, or by "
-        "`dpfusion ledger budget`."
-    )

@@ -1,22 +1,25 @@
 """The ledger that the engine talks to: reserve, generate, settle."""
 
-import asyncio
 import secrets
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import LedgerError, PrivacyParameterError
 from dpfusion_core.ledger import amounts, chain, charges
-from dpfusion_core.ledger.account import Reservation
-from dpfusion_core.ledger.base import check_choice, check_kind
+from dpfusion_core.ledger.account import Account, Reservation, as_account, no_account
+from dpfusion_core.ledger.base import Access, check_choice, check_kind
+from dpfusion_core.ledger.chain import AccountState
 from dpfusion_core.ledger.curator import LedgerCurator
-from dpfusion_core.privacy.budget import RenyiLoss
+from dpfusion_core.ledger.policy import BudgetPolicy
+from dpfusion_core.privacy.budget import PrivacyBudget, RenyiLoss
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
 from dpfusion_core.units import unit_id
 
 
-class PrivacyLedger(LedgerCurator):
+class PrivacyLedger:
     """Holds what every privacy unit may lose and has lost; refuses what does not fit.
 
     Reserve, generate, settle: the worst case is charged before the first token, and what was not used
@@ -52,6 +55,45 @@ class PrivacyLedger(LedgerCurator):
         >>> balance.order, balance.spent
         (4.0, 0.5)
     """
+
+    def __init__(
+        self,
+        url: str = "sqlite:///dpfusion-ledger.db",
+        *,
+        budget: PrivacyBudget | BudgetPolicy | None = None,
+        key: str | bytes | None = None,
+        timeout: float = 30.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._access = Access(url, budget=budget, key=key, timeout=timeout, clock=clock)
+
+    @property
+    def curator(self) -> LedgerCurator:
+        """What those who answer for the ledger do with it: open, amend, show, export, verify."""
+        return LedgerCurator(self._access)
+
+    def close(self) -> None:
+        """Close the connections; the ledger cannot be used any more."""
+        self._access.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"PrivacyLedger({self._access.name!r})"
+
+    def entity_key(self) -> bytes:
+        """Return the secret from which ids of entities are made: the same as long as the ledger's key is.
+
+        Raises:
+            LedgerError: If the ledger cannot be opened.
+        """
+        return self._access.store.keyring().entities
 
     def reserve(
         self,
@@ -98,25 +140,25 @@ class PrivacyLedger(LedgerCurator):
         # What the request was is on record: the account that it met may have been changed for its sake.
         details: dict[str, Any] = {"accounting": accounting, "neighbours": neighbours}
         details |= {"note": dict(note)} if note else {}
-        hashes = self._hash(losses)
+        hashes = self._access.hash(losses)
         if len(set(hashes.values())) < len(hashes):
             raise PrivacyParameterError(
                 "Two ids of the request are spellings of one unit (see dpfusion_core.units): each would be "
                 "granted the whole of one budget. Name each unit once."
             )
         identifier = secrets.token_hex(16)
-        with self._store.write() as connection:
-            transaction = self._transaction(connection)
+        with self._access.store.write() as connection:
+            transaction = self._access.transaction(connection)
             states = transaction.accounts(list(hashes.values()))
             asked: dict[str, charges.Charge] = {}
             for unit, loss in losses.items():
                 hashed = hashes[unit]
                 if hashed in states:
-                    charges.check_budget(states[hashed], self._policy.budget_for(unit), unit)
+                    charges.check_budget(states[hashed], self._access.policy.budget_for(unit), unit)
                     check_kind(states[hashed], accounting, neighbours, unit)
                 else:
-                    budget = self._policy.budget_for(unit)
-                    states[hashed] = self._open(
+                    budget = self._access.policy.budget_for(unit)
+                    states[hashed] = self._access.open(
                         transaction, unit, hashed, budget, order, accounting, neighbours
                     )
                 asked[unit] = charges.weigh(states[hashed], loss, unit)
@@ -160,9 +202,9 @@ class PrivacyLedger(LedgerCurator):
             raise PrivacyParameterError("Expected the units of the reservation, each once, got others.")
         if not all(isinstance(loss, RenyiLoss) for loss in used.values()):
             raise PrivacyParameterError("Expected a RenyiLoss for every unit.")
-        losses = {hashed: named[unit] for unit, hashed in self._hash(named, is_reader=True).items()}
-        with self._store.write(is_durable=False) as connection:
-            transaction = self._transaction(connection)
+        losses = {hashed: named[unit] for unit, hashed in self._access.hash(named, is_reader=True).items()}
+        with self._access.store.write(is_durable=False) as connection:
+            transaction = self._access.transaction(connection)
             rows = transaction.entries_of(reservation.id)
             if not rows:
                 raise LedgerError("The reservation is not in this ledger, so it cannot be settled.")
@@ -179,33 +221,45 @@ class PrivacyLedger(LedgerCurator):
                 transaction.append("settle", state.unit, reservation.id, back, {}, state.balances)
             transaction.finish()
 
-    async def areserve(
-        self,
-        losses: Mapping[str, RenyiLoss],
-        *,
-        order: float,
-        accounting: Accounting = "fixed",
-        neighbours: Neighbours = "zero-out",
-        on_exhausted: Literal["raise", "zero-out"] = "raise",
-        note: Mapping[str, Any] | None = None,
-    ) -> Reservation:
-        """Like ``reserve``, in a thread.
+    def account(self, unit: str) -> Account:
+        """Return the account of a unit, for the curator.
 
-        If it is cancelled, it still completes in its thread, and what it reserved stays charged.
+        Raises:
+            PrivacyParameterError: If it has none.
+            LedgerError: If the ledger cannot be reached or read.
         """
-        return await asyncio.to_thread(
-            self.reserve,
-            losses,
-            order=order,
-            accounting=accounting,
-            neighbours=neighbours,
-            on_exhausted=on_exhausted,
-            note=note,
-        )
+        [(_, hashed)] = self._access.hash([unit], is_reader=True).items()
+        state = self._read_accounts([hashed]).get(hashed)
+        if state is None:
+            raise no_account(unit)
+        return as_account(state, unit_id(unit))
 
-    async def asettle(self, reservation: Reservation, used: Mapping[str, RenyiLoss]) -> None:
-        """Like ``settle``, in a thread, where it completes even if this is cancelled."""
-        await asyncio.to_thread(self.settle, reservation, used)
+    def orders(self, units: Collection[str]) -> float | None:
+        """Return which order a request for these units must at least have.
+
+        Each account can be charged at its smallest order or above; this is the largest of these.
+        None if none of the units has an account.
+
+        Raises:
+            LedgerError: If the ledger cannot be reached or read.
+        """
+        from dpfusion_core.ledger.files import MissingLedger
+
+        try:
+            states = self._read_accounts(list(self._access.hash(units, is_reader=True).values()))
+        except MissingLedger:  # the first reservation will make it
+            return None
+        smallest = [
+            min(order for order, balance in state.balances.items() if balance.is_open)
+            for state in states.values()
+        ]
+        return max(smallest, default=None)
+
+    def _read_accounts(self, hashes: Collection[str]) -> dict[str, AccountState]:
+        from dpfusion_core.ledger import reading
+
+        with self._access.store.read() as connection:
+            return reading.read_accounts(connection, hashes)
 
 
 def _spent(state: chain.AccountState, order: float) -> int:

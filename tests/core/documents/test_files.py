@@ -52,11 +52,11 @@ class Charges:
         )  # fmt: skip
 
     def of(self, unit: str) -> int:
-        return sum(entry.kind == "reserve" for entry in self.ledger.entries(unit))
+        return sum(entry.kind == "reserve" for entry in self.ledger.curator.entries(unit))
 
     @property
     def count(self) -> int:
-        return len(list(self.ledger.accounts()))
+        return len(list(self.ledger.curator.accounts()))
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_each_output_is_charged_once_to_its_own_account(tmp_path: Path) -> None:
             )  # fmt: skip
             assert summary.failed == {}
         for name in ("a.txt", "t.jsonl#x", "t.jsonl#7"):
-            assert [entry.kind for entry in ledger.entries(f"{source}/{name}")] == [
+            assert [entry.kind for entry in ledger.curator.entries(f"{source}/{name}")] == [
                 "open",
                 "reserve",
                 "settle",
@@ -250,8 +250,8 @@ def test_a_document_whose_budget_is_spent_fails_alone(tmp_path: Path) -> None:
     source, target = fill(tmp_path / "in", a_txt="see xyzzy", b_txt="see xyzzy"), tmp_path / "out"
     opened = PrivacyLedger(f"sqlite:///{tmp_path / 'ledger.db'}", key=b"k" * 32)
     with opened as ledger:
-        ledger.open(f"{source}/a.txt", PrivacyBudget(4.0), order=4.0)
-        ledger.open(f"{source}/b.txt", PrivacyBudget(8.0), order=PrivacyBudget(8.0).best_order())
+        ledger.curator.open(f"{source}/a.txt", PrivacyBudget(4.0), order=4.0)
+        ledger.curator.open(f"{source}/b.txt", PrivacyBudget(8.0), order=PrivacyBudget(8.0).best_order())
         engine = FusionEngine(saying_backend("ab"), ledger=opened)
         summary = run(source, target, level="dp", engine=engine, epsilon=8.0, max_tokens=9)
     assert summary.done == 1
@@ -322,7 +322,7 @@ def test_runs_that_are_killed_go_on_and_nothing_released_is_charged_twice(tmp_pa
         if (tmp_path / "ledger.db").exists():  # a run may be killed before its first charge
             with ledger_at(tmp_path / "ledger.db", 24.0) as ledger:
                 for n in names:
-                    counts[n] = sum(e.kind == "reserve" for e in ledger.entries(f"{tmp_path}/in/{n}"))
+                    counts[n] = sum(e.kind == "reserve" for e in ledger.curator.entries(f"{tmp_path}/in/{n}"))
         for name in before:  # what was released before this run was not charged by it
             assert counts[name] == charges["counts"][name]
         for name in now:  # what is released has been charged
@@ -359,7 +359,11 @@ def test_a_crash_between_the_journal_and_the_file_costs_nothing(
         assert not (target / "a.txt").exists()
         assert run(source, target, **arguments).known == 1
         assert (target / "a.txt").read_text() == "ab"
-        assert [entry.kind for entry in ledger.entries(f"{source}/a.txt")] == ["open", "reserve", "settle"]
+        assert [entry.kind for entry in ledger.curator.entries(f"{source}/a.txt")] == [
+            "open",
+            "reserve",
+            "settle",
+        ]
 
 
 def test_a_crash_while_a_file_is_written_leaves_no_half_of_it(

@@ -217,7 +217,7 @@ def test_a_document_is_charged_once_whatever_its_chunks() -> None:
         privatize(LONG, "dp", names="doc-1", **arguments)
         [balance] = ledger.account("doc-1").balances
         assert balance.spent == pytest.approx(balance.budget, rel=0.5)
-        kinds = [entry.kind for entry in ledger.entries("doc-1")]
+        kinds = [entry.kind for entry in ledger.curator.entries("doc-1")]
         assert kinds.count("reserve") == kinds.count("settle") == 1
         with pytest.raises(BudgetExhaustedError):
             privatize(LONG, "dp", names="doc-1", **arguments)

@@ -68,8 +68,8 @@ def test_an_error_ends_the_batch_or_its_own_request_alone() -> None:
     bad = [Message("user", "y", is_private=True, unit="poor")]
     with PrivacyLedger("sqlite://", budget=budget) as ledger:
         engine = FusionEngine(secretive_backend(), ledger=ledger)
-        ledger.open("poor", budget, order=4.0)
-        ledger.amend("poor", PrivacyBudget(3.1, 1e-5), "a test")
+        ledger.curator.open("poor", budget, order=4.0)
+        ledger.curator.amend("poor", PrivacyBudget(3.1, 1e-5), "a test")
         conversations: list[list[Message]] = [CONVERSATIONS[0], bad, [], CONVERSATIONS[1]]
         found = engine.batch(conversations, return_exceptions=True, **options)
         assert [type(each) for each in found] == [
@@ -83,7 +83,7 @@ def test_an_error_ends_the_batch_or_its_own_request_alone() -> None:
             engine.batch(conversations, **options)
         with pytest.raises(BudgetExhaustedError, match="'poor'"):
             engine.batch([CONVERSATIONS[0], bad], **options)
-        assert ledger.verify().ok
+        assert ledger.curator.verify().ok
     assert engine.backend.open_sessions == 0  # type: ignore[attr-defined]
 
 

@@ -29,7 +29,7 @@ def test_sixteen_processes_charge_exactly_and_never_too_much(
     names = list(budgets)
     with PrivacyLedger(url, key=KEY) as ledger:
         for unit, budget in budgets.items():
-            ledger.open(unit, budget, order=4.0)
+            ledger.curator.open(unit, budget, order=4.0)
 
     def work(number: int) -> None:
         chance = random.Random(number)
@@ -65,7 +65,7 @@ def test_sixteen_processes_charge_exactly_and_never_too_much(
             [balance] = ledger.account(unit).balances
             assert balance.spent == ticks * TICK
             assert balance.spent <= balance.budget
-        found = ledger.verify()
+        found = ledger.curator.verify()
     assert found.problems == ()
     reservations = PROCESSES * RESERVATIONS
     assert reservations - refused <= found.entries
@@ -76,7 +76,7 @@ def test_whenever_a_process_is_killed_it_has_charged_what_it_released(sqlite_url
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     with PrivacyLedger(sqlite_url, budget=PrivacyBudget(1e5), key=KEY) as ledger:
-        ledger.open("a", order=4.0)
+        ledger.curator.open("a", order=4.0)
 
         def work() -> None:
             own = random.Random(os.getpid())
@@ -102,6 +102,6 @@ def test_whenever_a_process_is_killed_it_has_charged_what_it_released(sqlite_url
             assert charged >= released
         assert released >= 100  # tokens did come out
         assert unsettled > 0  # and some processes died between reserving and settling
-        assert ledger.verify().ok
+        assert ledger.curator.verify().ok
     os.close(read_end)
     os.close(write_end)

@@ -117,7 +117,7 @@ def test_one_order_has_all_of_delta_and_several_share_it() -> None:
 
 def test_adaptive_accounts_have_the_order_of_the_first_request_alone() -> None:
     with PrivacyLedger("sqlite://", budget=BudgetPolicy(BUDGET, orders=(2.0, 8.0))) as ledger:
-        account = ledger.open("a", order=4.0, accounting="adaptive")
+        account = ledger.curator.open("a", order=4.0, accounting="adaptive")
         assert [balance.order for balance in account.balances] == [4.0]
         assert account.shares == 1
 

@@ -167,7 +167,7 @@ def test_a_ledger_without_its_head_is_refused(make: Make, url: str) -> None:
     tamper(url, "DELETE FROM dpfusion_meta")
     with pytest.raises(LedgerError, match="lost its head"):
         ledger.reserve({"a": loss(1.0)}, order=4.0)
-    assert ledger.verify().problems == ("the ledger has 0 heads in place of one",)
+    assert ledger.curator.verify().problems == ("the ledger has 0 heads in place of one",)
     with pytest.raises(LedgerError):
         make(budget=BUDGET).reserve({"a": loss(1.0)}, order=4.0)
 
@@ -180,7 +180,7 @@ def test_a_newer_schema_is_refused(url: str) -> None:
 
 
 def test_a_ledger_of_ids_that_were_not_normal_is_refused_and_left_as_it_is(make: Make, url: str) -> None:
-    with make(budget=BUDGET)._store.write():
+    with make(budget=BUDGET)._access.store.write():
         pass
     tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
     assert charge(url) == 0.125  # without accounts there is nothing to lose
@@ -219,7 +219,7 @@ def test_an_old_process_notices_that_the_ledger_was_migrated(make: Make, url: st
     for call in (
         lambda: ledger.reserve({"a": loss(1.0)}, order=4.0),
         lambda: ledger.settle(held, {"a": loss(0.5)}),
-        lambda: ledger.amend("a", BUDGET, "why"),
+        lambda: ledger.curator.amend("a", BUDGET, "why"),
     ):
         with pytest.raises(LedgerError, match=r"brought to schema 3 .* start the process again"):
             call()
@@ -301,8 +301,8 @@ def test_a_read_only_file_is_an_error_and_nothing_is_charged() -> None:
 def test_looking_neither_makes_nor_changes_anything(make: Make, url: str, tmp_path: Path) -> None:
     def looks(ledger: PrivacyLedger) -> list[Callable[[], object]]:
         return [
-            ledger.verify, lambda: list(ledger.accounts()), lambda: list(ledger.entries()),
-            lambda: list(ledger.entries("a")), lambda: ledger.account("a"),
+            ledger.verify, lambda: list(ledger.curator.accounts()), lambda: list(ledger.curator.entries()),
+            lambda: list(ledger.curator.entries("a")), lambda: ledger.account("a"),
         ]  # fmt: skip
 
     def files() -> dict[str, tuple[bytes, int]]:
@@ -324,7 +324,7 @@ def test_looking_neither_makes_nor_changes_anything(make: Make, url: str, tmp_pa
     with make(budget=BUDGET) as writer:
         writer.reserve({"a": loss(0.5)}, order=4.0)  # what is in the -wal alone is seen
         assert make(budget=BUDGET).account("a").balances[0].spent == 0.625
-        assert make(budget=BUDGET).verify().entries == 3
+        assert make(budget=BUDGET).curator.verify().entries == 3
 
 
 def replaced(path: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_ledger_in_a_directory_of_others_can_be_read(tmp_path: Path) -> None:
     def work() -> None:
         unprivileged()
         with PrivacyLedger(f"sqlite:///{directory}/x.db", key=KEY) as ledger:
-            assert ledger.verify().ok
+            assert ledger.curator.verify().ok
             assert ledger.account("a").balances[0].spent == 0.125
 
     in_child(work)
@@ -438,7 +438,7 @@ def test_a_file_that_goes_while_the_ledger_is_in_use_stops_it(
         for call in (
             lambda: ledger.reserve({"a": loss(1.0)}, order=4.0),
             lambda: ledger.settle(held, {"a": loss(0.0)}),
-            lambda: ledger.amend("a", BUDGET, "why"),
+            lambda: ledger.curator.amend("a", BUDGET, "why"),
             *([ledger.verify, lambda: ledger.account("a")] if how != "emptied" else []),
         ):
             with pytest.raises(LedgerError):
@@ -476,12 +476,12 @@ def test_a_full_disk_is_an_error_and_loses_no_charge(sqlite_url: str) -> None:
             refusal = str(error)
         assert "cannot be written to: the disk may be full" in refusal
         assert granted > 5
-        count = sum(entry.kind == "reserve" for entry in ledger.entries("b"))
+        count = sum(entry.kind == "reserve" for entry in ledger.curator.entries("b"))
         assert count >= granted
 
     in_child(work)
     with PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY) as ledger:
-        assert ledger.verify().ok
+        assert ledger.curator.verify().ok
     assert charge(sqlite_url) == 0.25
 
 
@@ -518,13 +518,13 @@ def test_a_server_that_stands_still_is_an_error_and_can_be_used_when_it_goes_on(
     ledger.reserve({"a": loss(1.0)}, order=4.0)  # the server goes on, and so does the ledger
     with (
         pytest.raises(LedgerError, match="no answer within"),
-        ledger._store.write() as connection,
+        ledger._access.store.write() as connection,
         stopped(postgresql),
     ):
         connection.execute(sa.select(schema.meta))  # one stops in the middle of a transaction
     in_threads(5, lambda: ledger.reserve({"a": loss(0.25)}, order=4.0), None)
     assert ledger.account("a").balances[0].spent >= 3.25
-    assert ledger.verify().ok
+    assert ledger.curator.verify().ok
     ledger.close()
 
 
@@ -561,14 +561,14 @@ def test_charges_are_durable_even_on_a_server_that_is_set_to_forget(postgresql_u
     engine.dispose()
     with PrivacyLedger(postgresql_url, budget=BUDGET, key=KEY) as ledger:
         for is_durable, expected in ((True, "on"), (False, "off"), (True, "on")):
-            with ledger._store.write(is_durable) as connection:
+            with ledger._access.store.write(is_durable) as connection:
                 assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == expected
 
 
 def test_charges_are_durable_on_sqlite(sqlite_url: str) -> None:
     with PrivacyLedger(sqlite_url, budget=BUDGET, key=KEY) as ledger:
         for is_durable, expected in ((True, 2), (False, 1), (True, 2)):
-            with ledger._store.write(is_durable) as connection:
+            with ledger._access.store.write(is_durable) as connection:
                 assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == expected
                 assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
@@ -576,7 +576,7 @@ def test_charges_are_durable_on_sqlite(sqlite_url: str) -> None:
 def test_who_waits_too_long_for_the_lock_is_told_so(make: Make, url: str) -> None:
     holder, waiter = make(budget=BUDGET), make(budget=BUDGET, timeout=0.2)
     holder.reserve({"a": loss(1.0)}, order=4.0)
-    with holder._store.write() as connection:
+    with holder._access.store.write() as connection:
         connection.execute(sa.select(schema.meta).with_for_update())
         with pytest.raises(LedgerError, match=r"was busy for 0\.2 s"):
             waiter.reserve({"a": loss(1.0)}, order=4.0)
@@ -595,9 +595,9 @@ def test_verify_sees_one_state_while_others_write(make: Make) -> None:
     ledger.reserve({"a": loss(0.01)}, order=4.0)
     thread = threading.Thread(target=write)
     thread.start()
-    found = [ledger.verify()]
+    found = [ledger.curator.verify()]
     while len(found) < 30 or (found[-1].entries == found[0].entries and len(found) < 10_000):
-        found.append(ledger.verify())  # until the other thread has had its turn
+        found.append(ledger.curator.verify())  # until the other thread has had its turn
     stop.set()
     thread.join()
     assert [each.problems for each in found if not each.ok] == []

@@ -99,7 +99,7 @@ def ask(url: str, text: str) -> float:
             secretive_backend(), ledger=ledger, tagger=Narrowing(NAMES, units="entity", trust_empty=True)
         )
         engine.generate([Message("user", text, is_private=True)], **ASK)  # type: ignore[arg-type]
-        return len(list(ledger.accounts()))
+        return len(list(ledger.curator.accounts()))
 
 
 def test_a_ledger_charges_an_entity_to_one_account_whoever_else_is_named(tmp_path: Path) -> None:
@@ -161,4 +161,4 @@ def test_the_published_class_and_documents_take_the_ledgers_key(tmp_path: Path) 
             "Ann lives in Oslo.", "dp", tagger=Narrowing(NAMES, units="entity"), engine=conversation.engine,
             epsilon=2.0, max_tokens=4, names="doc-1",
         )  # fmt: skip
-        assert len(list(ledger.accounts())) == 2
+        assert len(list(ledger.curator.accounts())) == 2
