@@ -103,7 +103,7 @@ def test_the_charge_is_that_of_the_core(framework: Framework, way: str, options:
         for unit in ("ann", "bo"):
             assert spent(theirs, unit) == spent(ours, unit)
             assert any(amount > 0 for _, amount in spent(theirs, unit))
-        assert len(list(theirs.accounts())) == 2
+        assert len(list(theirs.curator.accounts())) == 2
 
 
 def test_an_option_of_the_call_comes_before_the_model_s(framework: Framework) -> None:
@@ -138,7 +138,7 @@ def test_marks_have_one_polarity(framework: Framework, flags: dict[str, Any], un
         assert ("Trondheim" in backend.requests[0][0]) is (unit is None)
         charged = ledger.account("bo").balances
         assert charged
-        assert len(list(ledger.accounts())) == (1 if unit is None else 2)
+        assert len(list(ledger.curator.accounts())) == (1 if unit is None else 2)
         if unit is not None:
             assert any(amount > 0 for _, amount in spent(ledger, unit))
 

@@ -245,7 +245,7 @@ def test_a_file_that_is_indexed_again_is_the_same_unit() -> None:
         assert answer.response_metadata["dp_fusion"]["units"] == 2
     assert len(ids) == 12
     assert seen == set(FILES)
-    assert len(list(account.accounts())) == 2
+    assert len(list(account.curator.accounts())) == 2
     assert account.account("records/ann.txt").spent_epsilon > 2.0  # three answers add up
 
 

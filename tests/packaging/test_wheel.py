@@ -24,7 +24,6 @@ EXTRAS = {
     "presidio",
     "remote",
     "structured",
-    "vllm",
 }
 MEGABYTE = 1024 * 1024
 

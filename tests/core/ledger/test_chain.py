@@ -367,7 +367,7 @@ def test_looking_at_all_of_a_ledger_takes_the_memory_of_a_page(
         for entries in (1_500, 6_000):
             fill_much(ledger, entries, entries // 3, name=str(entries))
             looks: list[Callable[[], object]] = [
-                ledger.verify,
+                ledger.curator.verify,
                 lambda: sum(1 for _ in ledger.curator.accounts()),
                 lambda: sum(1 for _ in ledger.curator.entries()),
                 lambda: sum(1 for _ in ledger.curator.lines()),

@@ -301,7 +301,7 @@ def test_a_read_only_file_is_an_error_and_nothing_is_charged() -> None:
 def test_looking_neither_makes_nor_changes_anything(make: Make, url: str, tmp_path: Path) -> None:
     def looks(ledger: PrivacyLedger) -> list[Callable[[], object]]:
         return [
-            ledger.verify, lambda: list(ledger.curator.accounts()), lambda: list(ledger.curator.entries()),
+            ledger.curator.verify, lambda: list(ledger.curator.accounts()), lambda: list(ledger.curator.entries()),
             lambda: list(ledger.curator.entries("a")), lambda: ledger.account("a"),
         ]  # fmt: skip
 
@@ -398,7 +398,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_by_itself(tmp_path: Path, how: 
         "removed": (r"but x\.db\.key of one is there: the ledger was removed", "There is no ledger at"),
         "emptied": ("is empty: it was emptied", "is empty: it was emptied"),
     }
-    looks = (lambda: charge(url, key=None), lambda: PrivacyLedger(url).verify())
+    looks = (lambda: charge(url, key=None), PrivacyLedger(url).curator.verify)
     for look, reason in zip(looks, refused[how], strict=True):
         with pytest.raises(LedgerError, match=reason):
             look()
@@ -439,7 +439,7 @@ def test_a_file_that_goes_while_the_ledger_is_in_use_stops_it(
             lambda: ledger.reserve({"a": loss(1.0)}, order=4.0),
             lambda: ledger.settle(held, {"a": loss(0.0)}),
             lambda: ledger.curator.amend("a", BUDGET, "why"),
-            *([ledger.verify, lambda: ledger.account("a")] if how != "emptied" else []),
+            *([ledger.curator.verify, lambda: ledger.account("a")] if how != "emptied" else []),
         ):
             with pytest.raises(LedgerError):
                 call()
@@ -502,7 +502,7 @@ def test_a_server_that_stands_still_is_an_error_and_can_be_used_when_it_goes_on(
         lambda: ledger.reserve({"a": loss(0.125)}, order=4.0),
         lambda: ledger.settle(held, {"a": loss(1.0)}),
         lambda: ledger.account("a"),
-        ledger.verify,
+        ledger.curator.verify,
         lambda: PrivacyLedger(postgresql_url, budget=BUDGET, key=KEY, timeout=seconds).reserve(
             {"a": loss(0.125)}, order=4.0
         ),
