@@ -40,7 +40,7 @@ def run(name: str, seconds: int = 300) -> Any:
         "OMP_NUM_THREADS": "1",  # the model is tiny: a second thread costs more than it brings
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(FIXED_DRAWS))  # type: ignore[no-untyped-call]
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(FIXED_DRAWS))
     NotebookClient(notebook, timeout=seconds, kernel_name="python3").execute(env=env)
     del notebook.cells[0]
     return notebook
@@ -127,7 +127,7 @@ def main() -> None:
             for output in cell.outputs:
                 if "execution_count" in output:
                     output["execution_count"] = number
-        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+        nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":

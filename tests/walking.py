@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and all errors that hang on it, as cause, as context, in a group or as an attribute."""
-    found, waiting = [], [error]
+    found: list[BaseException] = []
+    waiting = [error]
     while waiting:
         each = waiting.pop()
         if any(each is known for known in found):

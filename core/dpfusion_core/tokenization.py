@@ -13,15 +13,15 @@ class Tokenizer(Protocol):
 
     chat_template: Any
 
-    def apply_chat_template(self, conversation: Any, /, **kwargs: Any) -> Any:
+    def apply_chat_template(self, conversation: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Render messages as a prompt."""
         ...
 
-    def __call__(self, text: Any, /, **kwargs: Any) -> Any:
+    def __call__(self, text: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Tokenise text."""
         ...
 
-    def decode(self, token_ids: Any, /, **kwargs: Any) -> Any:
+    def decode(self, token_ids: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Return the text of token ids."""
         ...
 

@@ -28,7 +28,7 @@ def silent_engine() -> FusionEngine:
     def stream(source: Any, **options: Any) -> Generator[Chunk, None, None]:
         yield Chunk("Yes.", (1,), "stop", nothing_private(1, 4, private=True), None, 1)
 
-    engine.stream = stream  # type: ignore[method-assign]
+    engine.stream = stream  # type: ignore[assignment, method-assign]
     return engine
 
 
@@ -46,8 +46,8 @@ def translation(console: Console) -> None:
     """Time a call from the framework's objects to the framework's answer, without the engine."""
     table = Table("framework", "documents", "ms", title="Translation, without the engine")
     engine = silent_engine()
-    chat = ChatDPFusion(engine=engine, alpha=2.0, beta=0.01, max_tokens=4)
-    llm = DPFusionLLM(engine=engine, alpha=2.0, beta=0.01, max_tokens=4)
+    chat = ChatDPFusion(engine=engine, order=2.0, beta=0.01, max_tokens=4)
+    llm = DPFusionLLM(engine=engine, order=2.0, beta=0.01, max_tokens=4)
     for count in (1, 20):
         texts = [" ".join(f"word{i}of{j}" for i in range(150)) for j in range(count)]
         messages = [mark_private(HumanMessage(text), f"doc-{j}") for j, text in enumerate(texts)]

@@ -158,10 +158,8 @@ def batch_beside_one_by_one(console: Console) -> None:
 
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    import ledger
-    import overhead
-    import utility
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.benchmarks import ledger, overhead, utility
 
     benchmarks = {
         "fusion": fusion_of_one_token,

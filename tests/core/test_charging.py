@@ -43,7 +43,7 @@ from tests.core.privacy.test_enumeration import constant
 from tests.core.toys import EOS, SECRET, TOKENS, VOCAB, logits_of, secretive_backend
 
 QUANTUM = 1e-12
-ASKED: GenerationOptions = {"alpha": 4.0, "beta": 0.01, "max_tokens": 10}  # 0.4 nats at order 4
+ASKED: dict[str, Any] = {"alpha": 4.0, "beta": 0.01, "max_tokens": 10}  # 0.4 nats at order 4
 QUESTION = Message("user", "what?")
 
 
@@ -97,7 +97,7 @@ def test_nothing_is_generated_for_a_unit_without_budget(ledger: PrivacyLedger) -
 
 def test_what_is_said_to_fit_of_an_epsilon_fits(ledger: PrivacyLedger) -> None:
     engine = FusionEngine(secretive_backend(), ledger=ledger)
-    options: GenerationOptions = {"epsilon": 8.0, "max_tokens": 10}
+    options: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 10}
     engine.generate(records("doc"), **options, responses=3)
     with pytest.raises(BudgetExhaustedError, match="responses=2 would fit"):
         engine.generate(records("doc"), **options)
@@ -111,7 +111,7 @@ def test_all_responses_of_an_epsilon_fit_its_budget(
     ledger: PrivacyLedger, responses: int, neighbours: Neighbours
 ) -> None:
     engine = FusionEngine(secretive_backend(), ledger=ledger)
-    options: GenerationOptions = {"epsilon": 8.0, "responses": responses, "neighbours": neighbours}
+    options: dict[str, Any] = {"epsilon": 8.0, "responses": responses, "neighbours": neighbours}
     for number in range(responses):
         engine.generate(records("doc", *["other"] * (number % 2)), **options, max_tokens=1 + number % 3)
     with pytest.raises(BudgetExhaustedError):
@@ -120,7 +120,7 @@ def test_all_responses_of_an_epsilon_fit_its_budget(
 
 def test_what_rounding_leaves_of_a_budget_is_nothing_to_advise(ledger: PrivacyLedger) -> None:
     engine = FusionEngine(secretive_backend(), ledger=ledger)
-    options: GenerationOptions = {"epsilon": 8.0, "max_tokens": 10}
+    options: dict[str, Any] = {"epsilon": 8.0, "max_tokens": 10}
     engine.generate(records("doc"), **options)
     [balance] = ledger.account("doc").balances
     assert 0.0 < balance.budget - balance.spent < 1e-9
@@ -158,7 +158,7 @@ def test_a_whole_budget_may_be_spent_at_any_order_that_an_account_is_kept_at(led
 
 def test_exhausted_units_may_be_left_out() -> None:
     policy = BudgetPolicy(PrivacyBudget(8.0), {"poor": PrivacyBudget(5.0)})  # 4.91 and 1.91 nats
-    options: GenerationOptions = {**ASKED, "beta": 0.1, "curator": True}  # 2.57 nats with two units
+    options: dict[str, Any] = {**ASKED, "beta": 0.1, "curator": True}  # 2.57 nats with two units
     with PrivacyLedger("sqlite://", budget=policy) as ledger:
         engine = FusionEngine(secretive_backend(), ledger=ledger)
         with pytest.raises(BudgetExhaustedError, match="'poor'"):
@@ -431,8 +431,9 @@ def test_an_exhausted_unit_is_used_no_more_whatever_the_accounting(accounting: A
     ledgers = [PrivacyLedger("sqlite://", budget=budget) for _ in range(2)]
     for _ in range(10):
         other = QUIET if relation == "replace" else PUBLIC
-        pair = [one_response(row, options, one) for row, one in zip((LOUD, other), ledgers, strict=True)]
-        each.append(response_divergence(*pair, order))
+        rows = zip((LOUD, other), ledgers, strict=True)
+        first, second = (one_response(row, options, one) for row, one in rows)
+        each.append(response_divergence(first, second, order))
         total += each[-1]
     assert total <= whole * (1 + 1e-9)
     assert min(each[:2]) > 0.0 == max(each[2:])  # two fit, and the others tell nothing

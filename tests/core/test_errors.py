@@ -158,7 +158,7 @@ def raises(*_args: Any, **_kwargs: Any) -> Any:
 
 
 PRIVATE = [Message("user", SECRET, is_private=True), Message("user", "Who?")]
-COST = {"alpha": 2.0, "beta": 0.01, "max_tokens": 2}
+COST: dict[str, Any] = {"alpha": 2.0, "beta": 0.01, "max_tokens": 2}
 SURROGATE = SECRET + "\ud800"
 
 

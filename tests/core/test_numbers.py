@@ -11,7 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dpfusion_core.numbers import as_asked, at_least, at_most
-from dpfusion_core.privacy import AdaptiveAccountant, FixedAccountant, PrivacyParameters, calibrate_beta
+from dpfusion_core.privacy import (
+    Accounting,
+    AdaptiveAccountant,
+    FixedAccountant,
+    PrivacyParameters,
+    calibrate_beta,
+)
 
 magnitudes = st.floats(min_value=5e-324, max_value=1.7e308)
 
@@ -96,7 +102,7 @@ def test_0_00413_is_not_printed_as_0_00() -> None:
 
 @pytest.mark.parametrize("kind", [FixedAccountant, AdaptiveAccountant])
 def test_what_was_asked_for_and_met_is_what_is_reported(kind: type[FixedAccountant]) -> None:
-    accounting = "fixed" if kind is FixedAccountant else "adaptive"
+    accounting: Accounting = "fixed" if kind is FixedAccountant else "adaptive"
     for asked in (8.0, 0.1, 1 / 3, 16.0):
         parameters = calibrate_beta(asked, 1e-5, 100, accounting=accounting)
         assert kind(parameters, 1, 100).guarantee(private=True).epsilon < asked

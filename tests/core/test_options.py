@@ -62,10 +62,15 @@ def test_what_no_request_may_ask_for_is_refused_when_it_is_read(given: dict[str,
 
 def test_the_engine_plans_once_and_understands_the_papers_names(monkeypatch: pytest.MonkeyPatch) -> None:
     from dpfusion_core.engine import requests
+    from dpfusion_core.planning import make_plan
 
-    plans = []
-    plan = requests.make_plan
-    monkeypatch.setattr(requests, "make_plan", lambda *given: plans.append(given) or plan(*given))
+    plans: list[Any] = []
+
+    def plan(*given: Any) -> Any:
+        plans.append(given)
+        return make_plan(*given)
+
+    monkeypatch.setattr(requests, "make_plan", plan)
     engine = FusionEngine(secretive_backend())
     ours = engine.generate(CHAT, order=2.0, beta=0.1, max_tokens=3, seed=1)
     papers = engine.generate(CHAT, alpha=2.0, beta=0.1, max_new_tokens=3, seed=1)  # type: ignore[call-arg]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,18 +15,18 @@ TOOL = {"type": "function", "function": {"name": "lookup", "description": "Find 
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
+def tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(model_path())
 
 
 @pytest.fixture(scope="module")
-def generate():
+def generate() -> Any:
     from tiny_recipe.evaluate import Generator
 
     return Generator(model_path())
 
 
-def test_the_checkpoint_is_small_and_loads():
+def test_the_checkpoint_is_small_and_loads() -> None:
     assert model_path().name == MODEL_NAME
     assert sum(f.stat().st_size for f in model_path().iterdir()) <= 12_000_000
     model = AutoModelForCausalLM.from_pretrained(model_path())
@@ -33,7 +34,7 @@ def test_the_checkpoint_is_small_and_loads():
     assert str(model.dtype) == "torch.bfloat16"
 
 
-def test_the_card_states_the_measured_numbers():
+def test_the_card_states_the_measured_numbers() -> None:
     card = (model_path() / "README.md").read_text(encoding="utf-8")
     assert "demonstration and tests only" in card
     for task in (
@@ -56,11 +57,11 @@ def test_the_card_states_the_measured_numbers():
         "____ ________",
     ],
 )
-def test_any_text_survives_the_tokenizer(tokenizer, text):
+def test_any_text_survives_the_tokenizer(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_tokens_of_digits_placeholder_and_messages(tokenizer):
+def test_tokens_of_digits_placeholder_and_messages(tokenizer: Any) -> None:
     for text in (PLACEHOLDER, "<|im_start|>", "<|im_end|>", "<|endoftext|>"):
         assert len(tokenizer.encode(text, add_special_tokens=False)) == 1
     assert len(tokenizer.encode("1984", add_special_tokens=False)) == 4
@@ -72,8 +73,8 @@ def test_tokens_of_digits_placeholder_and_messages(tokenizer):
     assert tokenizer.bos_token is None
 
 
-def test_a_value_has_the_same_tokens_everywhere(tokenizer):
-    def same(value):
+def test_a_value_has_the_same_tokens_everywhere(tokenizer: Any) -> None:
+    def same(value: str) -> bool:
         alone = tokenizer.encode(value, add_special_tokens=False)
         inside = tokenizer.encode(f"It is {value}.\n{value}", add_special_tokens=False)
         return (
@@ -86,7 +87,7 @@ def test_a_value_has_the_same_tokens_everywhere(tokenizer):
     assert all(same(x) for x in answers if not x[:1].islower())
 
 
-def test_the_loaded_tokenizer_is_the_stored_one(tokenizer):
+def test_the_loaded_tokenizer_is_the_stored_one(tokenizer: Any) -> None:
     from tokenizers import Tokenizer
 
     stored = Tokenizer.from_file(str(model_path() / "tokenizer.json"))
@@ -96,7 +97,7 @@ def test_the_loaded_tokenizer_is_the_stored_one(tokenizer):
     )
 
 
-def test_the_chat_template_renders_messages_tools_and_continuations(tokenizer):
+def test_the_chat_template_renders_messages_tools_and_continuations(tokenizer: Any) -> None:
     chat = [
         {"role": "user", "content": "A"},
         {"role": "system", "content": "B"},
@@ -126,7 +127,7 @@ def test_the_chat_template_renders_messages_tools_and_continuations(tokenizer):
     assert "<|im_start|>tool\n7<|im_end|>" in called
 
 
-def test_held_out_records_are_reproducible_and_consistent():
+def test_held_out_records_are_reproducible_and_consistent() -> None:
     records = held_out.held_out_records(60, seed=11)
     assert records == held_out.held_out_records(60, seed=11)
     assert records != held_out.held_out_records(60, seed=12)
@@ -139,7 +140,7 @@ def test_held_out_records_are_reproducible_and_consistent():
         assert not any(v in record.all_redacted for v in record.fields.values() if len(v) > 6)
 
 
-def test_held_out_values_do_not_occur_in_training():
+def test_held_out_values_do_not_occur_in_training() -> None:
     import random
 
     training = values.ValueMaker(random.Random(1))
@@ -151,12 +152,12 @@ def test_held_out_values_do_not_occur_in_training():
     assert len(words) > 1000
 
 
-def test_training_conversations_are_reproducible():
+def test_training_conversations_are_reproducible() -> None:
     import random
 
     from tiny_recipe.tasks import conversation
 
-    def make():
+    def make() -> list[Any]:
         rng = random.Random(5)
         return [conversation(rng, values.ValueMaker(rng)) for _ in range(30)]
 
@@ -165,11 +166,11 @@ def test_training_conversations_are_reproducible():
 
 def floor(task: str, n: int) -> float:
     """What a model with the stated rate stays above, but for one sample in a thousand."""
-    rate = EVAL[task]["rate"]
+    rate = float(EVAL[task]["rate"])
     return rate - 3.1 * math.sqrt(max(rate * (1 - rate), 0.01) / n) - 0.01
 
 
-def test_the_model_copies_what_it_is_asked_for(generate):
+def test_the_model_copies_what_it_is_asked_for(generate: Any) -> None:
     from tiny_recipe.evaluate import copied
 
     probes = list(held_out.one_record(105, seed=77_001))
@@ -177,7 +178,7 @@ def test_the_model_copies_what_it_is_asked_for(generate):
     assert sum(map(copied, answers, probes)) / len(probes) >= floor("one_record", len(probes))
 
 
-def test_the_model_copies_nothing_where_the_value_is_redacted(generate):
+def test_the_model_copies_nothing_where_the_value_is_redacted(generate: Any) -> None:
     from tiny_recipe.evaluate import holds
 
     probes = list(held_out.redacted_value(45, seed=77_002))
@@ -186,7 +187,7 @@ def test_the_model_copies_nothing_where_the_value_is_redacted(generate):
     assert good / len(probes) >= floor("redacted_value_generic", len(probes))
 
 
-def test_the_model_lists_private_phrases(generate):
+def test_the_model_lists_private_phrases(generate: Any) -> None:
     probes = list(held_out.extractions(15, seed=77_003))
     answers = generate([p.messages for p in probes], 120)
     found = sum(v in a.split("\n") for a, p in zip(answers, probes, strict=True) for v in p.expected)

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import scipy.stats
 
-from dpfusion_core import FusionEngine, GenerationOptions, Message, PhraseTagger
+from dpfusion_core import FusionEngine, Message, PhraseTagger
 from dpfusion_core.tagging import split_by_spans
 from tests.core.test_decoding import PRIVATE, PUBLIC, SETTINGS, exact_mixture
 from tests.core.toys import TOKENS, private_chat, secretive_backend
@@ -17,7 +18,7 @@ RUNS, LENGTH = 500, 10
 def test_the_answers_of_an_engine_have_the_frequencies_of_the_exact_mixture() -> None:
     """Two-sided: neither the public model's, nor the private one's, nor another weight's."""
     engine = FusionEngine(secretive_backend(PUBLIC, PRIVATE))
-    settings: GenerationOptions = {"alpha": SETTINGS.order, "beta": SETTINGS.beta, "max_tokens": LENGTH}
+    settings: dict[str, Any] = {"alpha": SETTINGS.order, "beta": SETTINGS.beta, "max_tokens": LENGTH}
     counts = dict.fromkeys(TOKENS, 0)
     for seed in range(RUNS):
         for token in engine.generate(private_chat(), **settings, seed=seed).token_ids:

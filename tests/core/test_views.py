@@ -201,7 +201,7 @@ def test_missing_template_and_failing_tokenizer(tmp_path: Path) -> None:
         chat_template = None  # type: ignore[assignment]
 
     class Failing(CharTokenizer):
-        def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        def __call__(self, text: str, /, **options: Any) -> dict[str, list[int]]:
             raise ValueError(f"cannot read {text}")
 
     with pytest.raises(ViewError, match="no chat template"):

@@ -36,7 +36,8 @@ def test_one_true_flag_makes_private_and_only_the_exact_key_makes_public() -> No
     assert Marks.read({"is_private": False}, {"isPrivate": 1}).said is True
     assert Marks.read({"private": False}).said is None
     assert Marks.read({"is_private": False}).said is False
-    assert [Marks.read({"is_private": value}).said for value in (0, "", "no", "false", [], 0.0)] == [True] * 6
+    odd: tuple[object, ...] = 0, "", "no", "false", [], 0.0
+    assert [Marks.read({"is_private": value}).said for value in odd] == [True] * 6
     assert Marks.read("a string where a mapping should be").said is True
     assert Marks.read(None, {"is_private": None}).said is None
     assert Marks.read({"unit": 7, "unit_is_stable": False}) == Marks((), "7", is_stable=False)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from dpfusion_core.adapters import PrivateTexts, Said, Unmarked, decide, effective_unmarked
@@ -8,7 +10,9 @@ QUESTION = Said("Where does the patient live?", "user", message=2)
 RULES: list[Unmarked] = ["error", "strict", "private", "public"]
 
 
-def settled(*pieces: Said, unmarked: Unmarked = "error", memory: PrivateTexts | None = None, **more: bool):
+def settled(
+    *pieces: Said, unmarked: Unmarked = "error", memory: PrivateTexts | None = None, **more: Any
+) -> list[bool]:
     return decide(pieces, unmarked, mends="Mark it.", memory=memory or PrivateTexts(), **more)
 
 
@@ -53,7 +57,7 @@ def test_tool_results_are_private_and_marks_bind_under_every_rule(unmarked: Unma
 @pytest.mark.parametrize("unmarked", ["error", "public"])
 @pytest.mark.parametrize("mark, role", [(True, "user"), (None, "tool")])
 def test_private_text_that_comes_back_unmarked_is_refused(
-    unmarked: Unmarked, mark: bool | None, role
+    unmarked: Unmarked, mark: bool | None, role: Any
 ) -> None:
     memory = PrivateTexts()
     settled(Said(SECRET, role, mark=mark), QUESTION, unmarked=unmarked, memory=memory)

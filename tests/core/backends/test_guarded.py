@@ -54,7 +54,7 @@ class Odd:
         return session
 
 
-def raising(error: Exception) -> Any:
+def raising(error: BaseException) -> Any:
     """Return a function that raises, whatever it is given."""
 
     def act(*arguments: Any) -> Any:
@@ -74,7 +74,7 @@ def assert_silent(error: BaseException) -> None:
 @pytest.mark.parametrize("method", ["open", "logits", "append", "together"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__[:20])
 def test_any_error_of_a_backend_becomes_ours_without_its_words(method: str, error: Exception) -> None:
-    engine = FusionEngine(Odd(method, raising(error)))  # type: ignore[arg-type]
+    engine = FusionEngine(Odd(method, raising(error)))
     if method != "together":
         with pytest.raises(BackendError) as caught:
             engine.generate(private_chat(), **OPTIONS)
@@ -93,7 +93,7 @@ def test_any_error_of_a_backend_becomes_ours_without_its_words(method: str, erro
     ids=["None", "text", "list", "vector", "rows", "columns", "cube"],
 )
 def test_logits_of_a_wrong_shape(logits: Any) -> None:
-    engine = FusionEngine(Odd("logits", lambda: logits))  # type: ignore[arg-type]
+    engine = FusionEngine(Odd("logits", lambda: logits))
     with pytest.raises(BackendError, match="one row for each view"):
         engine.generate(private_chat(), **OPTIONS)
     assert engine.backend.open_sessions == 0  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def test_logits_of_a_wrong_shape(logits: Any) -> None:
 
 def test_a_session_that_is_none() -> None:
     with pytest.raises(BackendError):
-        FusionEngine(Odd("open", lambda: None)).generate(private_chat(), **OPTIONS)  # type: ignore[arg-type]
+        FusionEngine(Odd("open", lambda: None)).generate(private_chat(), **OPTIONS)
 
 
 def test_one_failing_conversation_of_a_batch_leaves_the_others() -> None:
@@ -124,13 +124,13 @@ def test_one_failing_conversation_of_a_batch_leaves_the_others() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_program_passes(error: type[BaseException]) -> None:
-    engine = FusionEngine(Odd("logits", raising(error())))  # type: ignore[arg-type]
+    engine = FusionEngine(Odd("logits", raising(error())))
     with pytest.raises(error):
         engine.generate(private_chat(), **OPTIONS)
 
 
 def test_a_session_that_cannot_be_closed_does_not_cost_the_answer(caplog: pytest.LogCaptureFixture) -> None:
-    engine = FusionEngine(Odd("close", raising(ValueError(SECRET))))  # type: ignore[arg-type]
+    engine = FusionEngine(Odd("close", raising(ValueError(SECRET))))
     assert engine.generate(private_chat(), **OPTIONS).token_ids
     assert "ValueError" in caplog.text
     assert "12345" not in caplog.text
@@ -173,7 +173,7 @@ def test_many_units_are_told_before_they_are_computed(caplog: pytest.LogCaptureF
     def chat(units: int) -> list[Message]:
         return [Message("user", "x", is_private=True, unit=f"u{i}") for i in range(units)]
 
-    engine = FusionEngine(Odd("open", raising(BackendError("computed"))))  # type: ignore[arg-type]
+    engine = FusionEngine(Odd("open", raising(BackendError("computed"))))
     for units, is_told in ((MANY_UNITS, False), (MANY_UNITS + 1, True)):
         with caplog.at_level(logging.WARNING), pytest.raises(BackendError, match="computed"):
             engine.generate(chat(units), **OPTIONS)

@@ -105,10 +105,10 @@ def rows_of(backend: TransformersBackend, secrets: list[str], steps: int = 5) ->
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Return what will hold every distribution that a token is drawn from."""
-    from dpfusion_core import decoding
+    from dpfusion_core import decoding, sampling
 
     seen: list[torch.Tensor] = []
-    draw = decoding.draw
+    draw = sampling.draw
 
     def recording(log_probs: torch.Tensor, rng: Any) -> int:
         seen.append(log_probs.clone())

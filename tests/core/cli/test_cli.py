@@ -183,6 +183,6 @@ def test_settings_that_calibrate_prints_stay_within_epsilon_when_they_are_typed(
     run_calibrate(console, PrivacyBudget(epsilon), 100, units, order, relation, "fixed")
     printed = re.findall(r"(order|beta|mixing_loss)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
     settings = {name: float(value) for name, value in printed}
-    typed = PrivacyParameters(**settings, neighbours=relation)  # type: ignore[arg-type]
+    typed = PrivacyParameters(**settings, neighbours=relation)
     reached = FixedAccountant(typed, units, 100).guarantee(private=True).epsilon
     assert epsilon * (1.0 - 1e-4) < reached <= epsilon

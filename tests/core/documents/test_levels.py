@@ -137,9 +137,9 @@ def test_dp_shows_the_model_both_views_and_states_the_guarantee() -> None:
     assert (guarantee.max_tokens, guarantee.units, guarantee.tagging) == (20, 1, "phrases")
     assert guarantee.tokens == 3  # two letters and the end
     assert guarantee.private
-    assert not privatize(
-        TEXT, "dp", tagger=TAGGER, engine=engine, max_tokens=20, seed=1, **DP
-    ).report.guarantee.private
+    seeded = privatize(TEXT, "dp", tagger=TAGGER, engine=engine, max_tokens=20, seed=1, **DP).report.guarantee
+    assert seeded is not None
+    assert not seeded.private
 
 
 LONG = " ".join(f"Part {i} says xyzzy is here. Nothing more is said." for i in range(30))
@@ -176,6 +176,7 @@ def test_units_that_stand_in_few_chunks_are_covered() -> None:
     ).report.guarantee
     assert guarantee is not None
     assert guarantee.units == 2
+    assert guarantee.alpha is not None
     loss = response_loss(
         _parameters(guarantee), 1, guarantee.max_tokens  # as if every unit were alone in every chunk
     )  # fmt: skip

@@ -16,7 +16,6 @@ from dpfusion_core import (
     BackendError,
     DPFusionError,
     FusionEngine,
-    GenerationOptions,
     Message,
     PrivacyParameterError,
     ScriptedBackend,
@@ -46,7 +45,7 @@ from tests.core.toys import (
     secretive_backend,
 )
 
-PAPER: GenerationOptions = {"alpha": 2.0, "beta": 0.01}
+PAPER: dict[str, Any] = {"alpha": 2.0, "beta": 0.01}
 QUESTION = [Message("user", "what?")]
 
 
@@ -82,7 +81,7 @@ def test_epsilon_is_met_and_never_exceeded(
     accounting: Accounting, neighbours: Neighbours, units: int
 ) -> None:
     messages = [Message("user", SECRET, True, f"u{i}") for i in range(units)] + QUESTION
-    options: GenerationOptions = {"epsilon": 8.0, "delta": 1e-6, "max_tokens": 9}
+    options: dict[str, Any] = {"epsilon": 8.0, "delta": 1e-6, "max_tokens": 9}
     guarantee = (
         FusionEngine(secretive_backend())
         .generate(messages, **options, accounting=accounting, neighbours=neighbours)
@@ -94,7 +93,7 @@ def test_epsilon_is_met_and_never_exceeded(
 
 
 def test_epsilon_may_be_meant_for_several_responses() -> None:
-    options: GenerationOptions = {"epsilon": 8.0, "order": 4.0, "max_tokens": 10}
+    options: dict[str, Any] = {"epsilon": 8.0, "order": 4.0, "max_tokens": 10}
     engine = FusionEngine(secretive_backend())
     whole = engine.generate(private_chat(), **options).guarantee
     part = engine.generate(private_chat(), **options, responses=5).guarantee
@@ -115,7 +114,7 @@ def test_adaptive_accounting_gives_later_tokens_what_earlier_ones_left() -> None
         probabilities = (0.05, 0.95) if is_private and step >= 5 else (0.95, 0.05)
         return logits_of(dict(zip(TOKENS[:2], probabilities, strict=True)))
 
-    options: GenerationOptions = {**PAPER, "max_tokens": 10, "curator": True}
+    options: dict[str, Any] = {**PAPER, "max_tokens": 10, "curator": True}
     weights = {}
     for accounting in ("fixed", "adaptive"):
         engine = FusionEngine(ScriptedBackend(next_logits, tokenizer, VOCAB, [EOS]))
@@ -130,7 +129,7 @@ def test_adaptive_accounting_gives_later_tokens_what_earlier_ones_left() -> None
 @pytest.mark.parametrize("spending", sorted(SPENDING_RULES))
 def test_exhausted_unit_looks_like_any_other_output(spending: Spending) -> None:
     """The first tokens eat the budget; the text goes on to its full length."""
-    options: GenerationOptions = {"alpha": 2.0, "beta": 1e-4, "accounting": "adaptive", "spending": spending}
+    options: dict[str, Any] = {"alpha": 2.0, "beta": 1e-4, "accounting": "adaptive", "spending": spending}
     result = FusionEngine(secretive_backend()).generate(
         private_chat(), **options, max_tokens=30, curator=True
     )
@@ -310,11 +309,11 @@ def test_a_device_that_fails_behind_the_model_is_an_error_of_ours() -> None:
         def logits(self) -> torch.Tensor:
             return torch.zeros(2, VOCAB, device="meta")  # which has no values to look at
 
-    backend = secretive_backend()
+    backend: Any = secretive_backend()
     session = backend.open([[1], [1]])
-    backend.open = lambda prompts: Meta()  # type: ignore[method-assign]
+    backend.open = lambda prompts: Meta()
     with pytest.raises(BackendError, match="failed"):
-        FusionEngine(backend).generate(private_chat(), alpha=2.0, beta=0.01, max_new_tokens=2)
+        FusionEngine(backend).generate(private_chat(), order=2.0, beta=0.01, max_tokens=2)
 
 
 def test_context_length_is_checked_before_any_computation_without_the_private_length() -> None:
@@ -357,7 +356,7 @@ def test_interrupt_inside_a_stream_frees_the_session() -> None:
 
 async def test_async_twins_give_the_same() -> None:
     engine = FusionEngine(secretive_backend())
-    options: GenerationOptions = {**PAPER, "seed": 5, "max_tokens": 20}
+    options: dict[str, Any] = {**PAPER, "seed": 5, "max_tokens": 20}
     expected = engine.generate(private_chat(), **options)
     assert await engine.agenerate(private_chat(), **options) == expected
     chunks = [chunk async for chunk in engine.astream(private_chat(), **options)]
@@ -399,7 +398,7 @@ async def test_leaving_an_async_stream_early_frees_the_session() -> None:
 
 def test_two_threads_share_an_engine() -> None:
     engine = FusionEngine.from_pretrained("dpfusion-tiny")
-    options: GenerationOptions = {**PAPER, "seed": 1, "max_tokens": 8}
+    options: dict[str, Any] = {**PAPER, "seed": 1, "max_tokens": 8}
     chats = [private_chat(f"The city is {city}.") for city in ("Oslo", "Rome", "Bern", "Kyiv")]
     expected = [engine.generate(chat, **options).text for chat in chats]
     found: dict[int, str] = {}
@@ -422,7 +421,7 @@ def test_nothing_data_dependent_shows(accounting: Accounting, caplog: pytest.Log
     shown = []
     for private in ((0.05, 0.15, 0.2, 0.6), (0.5, 0.3, 0.15, 0.05)):
         engine = FusionEngine(secretive_backend(private=private))
-        options: GenerationOptions = {**PAPER, "max_tokens": 5, "accounting": accounting}
+        options: dict[str, Any] = {**PAPER, "max_tokens": 5, "accounting": accounting}
         chunks = list(engine.stream(private_chat(), **options, curator=True))
         last = chunks[-1]
         assert last.guarantee is not None

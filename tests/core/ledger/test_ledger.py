@@ -249,7 +249,7 @@ def test_without_a_policy_only_opened_accounts_may_be_used(make: Make) -> None:
     ledger.reserve({"a": loss(1.0)}, order=4.0)
     for difference in ({"order": 3.0}, {"order": 4.0, "accounting": "adaptive"}):
         with pytest.raises(PrivacyParameterError):
-            ledger.curator.open("a", BUDGET, **difference)  # type: ignore[arg-type]
+            ledger.curator.open("a", BUDGET, **difference)
 
 
 def test_a_budget_that_differs_from_the_record_is_refused_unless_it_was_amended(make: Make) -> None:

@@ -32,8 +32,8 @@ def divergence(outcomes: Outcomes, order: float) -> float:
     return math.log(max(forward, backward)) / (order - 1.0)
 
 
-def as_loss(outcomes: Outcomes) -> RenyiLoss:
-    return RenyiLoss(max(ORDERS), lambda order: divergence(outcomes, order))
+def as_loss(outcomes: Outcomes, less: float = 0.0) -> RenyiLoss:
+    return RenyiLoss(max(ORDERS), lambda order: divergence(outcomes, order) - less)
 
 
 def hungriest(order: float, allowed: float, threshold: float) -> Outcomes:
@@ -100,8 +100,7 @@ def test_the_ledger_refuses_what_the_naive_rule_would_let_pass() -> None:
                         ledger.reserve({"a": as_loss(answers)}, order=8.0)
                 else:
                     # A hair less, for the charges are rounded up.
-                    less = RenyiLoss(8.0, lambda order, given=answers: divergence(given, order) - 1e-10)
-                    ledger.reserve({"a": less}, order=8.0)
+                    ledger.reserve({"a": as_loss(answers, less=1e-10)}, order=8.0)
 
 
 def test_one_order_has_all_of_delta_and_several_share_it() -> None:

@@ -398,7 +398,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_by_itself(tmp_path: Path, how: 
         "removed": (r"but x\.db\.key of one is there: the ledger was removed", "There is no ledger at"),
         "emptied": ("is empty: it was emptied", "is empty: it was emptied"),
     }
-    looks = (lambda: charge(url, key=None), PrivacyLedger(url).curator.verify)
+    looks: list[Callable[[], object]] = [lambda: charge(url, key=None), PrivacyLedger(url).curator.verify]
     for look, reason in zip(looks, refused[how], strict=True):
         with pytest.raises(LedgerError, match=reason):
             look()
@@ -435,12 +435,14 @@ def test_a_file_that_goes_while_the_ledger_is_in_use_stops_it(
             path.unlink()
             if how != "removed":
                 path.write_bytes(copy)
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: ledger.reserve({"a": loss(1.0)}, order=4.0),
             lambda: ledger.settle(held, {"a": loss(0.0)}),
             lambda: ledger.curator.amend("a", BUDGET, "why"),
-            *([ledger.curator.verify, lambda: ledger.account("a")] if how != "emptied" else []),
-        ):
+        ]
+        if how != "emptied":
+            calls += [ledger.curator.verify, lambda: ledger.account("a")]
+        for call in calls:
             with pytest.raises(LedgerError):
                 call()
 
@@ -623,7 +625,7 @@ def test_sixteen_processes_may_make_a_ledger_at_once(tmp_path: Path, postgresql_
 def test_a_ledger_that_is_made_meanwhile_is_not_taken_for_something_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, read_version, tries = f"sqlite:///{tmp_path}/x.db", schema.read_version, []
+    url, read_version, tries = f"sqlite:///{tmp_path}/x.db", schema.read_version, list[str]()
 
     def with_another_process(connection: sa.Connection) -> tuple[int, str] | None:
         found = read_version(connection)

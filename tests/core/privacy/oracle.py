@@ -128,7 +128,7 @@ def accounted_responses(
     result: list[tuple[Prefix, float, Accountant]] = []
     growing: list[tuple[Prefix, float, Accountant]] = [((), 0.0, accountant)]
     for length in range(1, max_tokens + 1):
-        longer = []
+        longer: list[tuple[Prefix, float, Accountant]] = []
         for prefix, log_probability, before in growing:
             after = copy.deepcopy(before)
             rows = torch.stack([row(prefix) for row in private])

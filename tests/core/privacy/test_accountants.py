@@ -19,13 +19,14 @@ from dpfusion_core.privacy import (
 )
 
 ZERO_OUT, REPLACE = PrivacyParameters(2.0, 0.05), PrivacyParameters(2.0, 0.05, neighbours="replace")
+MAKERS: dict[str, Callable[..., Accountant]] = {
+    "fixed": FixedAccountant,
+    **{rule: functools.partial(AdaptiveAccountant, spending=rule) for rule in sorted(SPENDING_RULES)},
+}
 KINDS: dict[str, Callable[..., Accountant]] = {
     f"{name}, {parameters.neighbours}": functools.partial(kind, parameters)
     for parameters in (ZERO_OUT, REPLACE)
-    for name, kind in {
-        "fixed": FixedAccountant,
-        **{rule: functools.partial(AdaptiveAccountant, spending=rule) for rule in sorted(SPENDING_RULES)},
-    }.items()
+    for name, kind in MAKERS.items()
 }
 UNITS, TOKENS = 3, 4
 SECRET = 0.0123456

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.core.privacy.strategies import KINDS, ORDERS, SETTINGS, make_pair, or
 SUPPORTED = tuple(kind for kind in KINDS if kind not in ("public zeros", "disjoint"))
 
 
-def close(got: Tensor, exact: object) -> bool:
+def close(got: Tensor, exact: Any) -> bool:
     """Compare to a relative 1e-6 from 1e-9 nats on, and below to 1e-15."""
     return got.item() == pytest.approx(float(exact), rel=1e-6, abs=1e-15)
 

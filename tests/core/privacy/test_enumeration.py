@@ -183,8 +183,8 @@ def test_without_the_cap_replace_neighbours_are_far_apart() -> None:
     contents = constant(1.0, 0.0), constant(0.0, 1.0)
     for mixing_loss, low, high in ((None, 0.3, 10.0), (parameters.surcharge, 0.02, 0.04)):
         rule = MixtureRule(2.0, mixing_loss)
-        pair = [responses(RARE, [row], rule, accountant, 1) for row in contents]
-        assert low < response_divergence(*pair, 2.0) <= high
+        first, second = (responses(RARE, [row], rule, accountant, 1) for row in contents)
+        assert low < response_divergence(first, second, 2.0) <= high
 
 
 def test_replace_neighbours_diverge_by_more_than_the_bound_alone() -> None:
@@ -276,24 +276,25 @@ def test_calls_with_different_numbers_of_units_share_one_budget(
     public, loud, other = constant(1e-3, 0.999), constant(1.0, 0.0), constant(0.5, 0.5)
     ends = []
     for units in calls:
-        parameters = make_plan(
+        plan = make_plan(
             Options(
                 epsilon=epsilon, delta=delta, responses=len(calls), neighbours=relation, max_tokens=tokens
             ),
             [str(i) for i in range(units)],
             None,
-        ).parameters
-        setting = Setting(parameters, units, tokens, eos=None)
+        )
+        assert plan is not None
+        setting = Setting(plan.parameters, units, tokens, eos=None)
         rest = [other] * (units - 1)
         changed = constant(0.0, 1.0) if relation == "replace" else public
         pair = [setting.responses(public, [first, *rest]) for first in (loud, changed)]
-        ends.append((setting, pair))
-    alpha = min(setting.parameters.order for setting, _ in ends)
-    exact = [response_divergence(*pair, alpha) for _, pair in ends]
-    stated = [setting.worst.at(alpha) for setting, _ in ends]
+        ends.append((setting, pair[0], pair[1]))
+    alpha = min(setting.parameters.order for setting, _, _ in ends)
+    exact = [response_divergence(first, second, alpha) for _, first, second in ends]
+    stated = [setting.worst.at(alpha) for setting, _, _ in ends]
     assert all(a <= b * ROUNDING for a, b in zip(exact, stated, strict=True))
     orders = [1 + (alpha - 1) * step / 50 for step in range(1, 51)]
-    best = min(certified([setting.worst.at(a) for setting, _ in ends], a, delta) for a in orders)
+    best = min(certified([setting.worst.at(a) for setting, _, _ in ends], a, delta) for a in orders)
     assert best <= epsilon
     assert best > 0.95 * epsilon  # nothing is thrown away
 

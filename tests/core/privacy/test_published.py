@@ -86,7 +86,7 @@ def test_group_formula_of_the_paper() -> None:
 )
 def test_bad_input_is_refused_by_the_group_formula(arguments: dict[str, Any]) -> None:
     with pytest.raises(PrivacyParameterError):
-        compute_dp_epsilon(**({"divergences": {"a": [0.1]}, "alpha": 2.0, "delta": DELTA} | arguments))
+        compute_dp_epsilon(**{**{"divergences": {"a": [0.1]}, "alpha": 2.0, "delta": DELTA}, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_bad_input_is_refused_by_the_group_formula(arguments: dict[str, Any]) ->
 )
 def test_bad_input_is_refused_by_the_single_group_formula(arguments: dict[str, Any]) -> None:
     with pytest.raises(PrivacyParameterError):
-        compute_epsilon_single_group(**({"divergences": [0.1], "alpha": 2.0, "delta": DELTA} | arguments))
+        compute_epsilon_single_group(**{**{"divergences": [0.1], "alpha": 2.0, "delta": DELTA}, **arguments})

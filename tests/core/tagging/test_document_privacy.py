@@ -147,7 +147,7 @@ def test_the_most_natural_name_is_not_the_service() -> None:
         "DocumentPrivacyTagger"
     }
     with pytest.raises(TypeError):
-        dpfusion_core.Tagger(api_key=KEY)  # type: ignore[call-arg]
+        dpfusion_core.Tagger(api_key=KEY)  # type: ignore[call-arg, misc]
 
 
 def test_the_names_of_the_published_library_are_in_one_place() -> None:
@@ -346,7 +346,8 @@ def test_answers_are_remembered_by_model_and_constitution(service: Service) -> N
 
 
 def test_empty_texts_are_not_sent(service: Service, tagger: DocumentPrivacyTagger) -> None:
-    assert tagger.tag("") == tagger.tag(" \n") == tagger.extract_private_phrases("\t") == []
+    assert tagger.tag("") == tagger.tag(" \n") == []
+    assert tagger.extract_private_phrases("\t") == []
     assert not service.seen
 
 

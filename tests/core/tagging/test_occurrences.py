@@ -1,6 +1,7 @@
 """Every place where a phrase stands: all occurrences, whole words, all Unicode normal forms."""
 
 import unicodedata
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,7 @@ from dpfusion_core import Message, Span
 from dpfusion_core.tagging import FunctionTagger, Narrowing
 from dpfusion_core.tagging.occurrences import find_phrases, same_phrase, tag_everywhere
 
-FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def found(text: str, phrase: str) -> list[str]:

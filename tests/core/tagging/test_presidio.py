@@ -128,7 +128,7 @@ def test_a_model_of_the_user_finds_names() -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ann Lee"}])  # type: ignore[attr-defined]
     engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": "none"}])
-    engine.nlp = {"en": nlp}
+    engine.nlp = {"en": nlp}  # type: ignore[assignment]  # which it declares as None
     text = "Ann Lee wrote to ann@example.com."
     found = PresidioTagger(nlp_engine=engine).tag(text)
     assert [(text[s.start : s.end], s.label) for s in found] == [
@@ -171,7 +171,7 @@ def test_what_is_no_text_is_refused(text: Any, tagger: PresidioTagger) -> None:
 def test_a_recogniser_that_fails_leaves_the_text_private(caplog: pytest.LogCaptureFixture) -> None:
     from presidio_analyzer import LocalRecognizer
 
-    class Broken(LocalRecognizer):  # type: ignore[misc]
+    class Broken(LocalRecognizer):
         def load(self) -> None:
             pass
 
@@ -207,11 +207,11 @@ def catastrophic(**fields: Any) -> Any:
 def with_own_analysis() -> Any:
     from presidio_analyzer import Pattern, PatternRecognizer
 
-    class Own(PatternRecognizer):  # type: ignore[misc]
+    class Own(PatternRecognizer):
         def analyze(
             self, text: str, entities: Any, nlp_artifacts: Any = None, regex_flags: Any = None
         ) -> Any:
-            return [each for each in super().analyze(text, entities, nlp_artifacts, regex_flags) if each]
+            return list(super().analyze(text, entities, nlp_artifacts, regex_flags))
 
     return Own("ENDLESS", patterns=[Pattern("endless", r"(?:a|aa)+$", 0.9)])
 
@@ -220,13 +220,14 @@ def iban() -> Any:
     from presidio_analyzer import Pattern
     from presidio_analyzer.predefined_recognizers import IbanRecognizer
 
-    return IbanRecognizer(patterns=[Pattern("endless", r"((?:a|aa)+)$", 0.9)])
+    patterns: list[Any] = [Pattern("endless", r"((?:a|aa)+)$", 0.9)]  # declared as list[str] there
+    return IbanRecognizer(patterns=patterns)
 
 
 def deny_list() -> Any:
     from presidio_analyzer import PatternRecognizer
 
-    made = PatternRecognizer("DENIED", deny_list=["x"])
+    made: Any = PatternRecognizer("DENIED", deny_list=["x"])
     made.patterns[0].regex = r"(?:a|aa)+$"
     return made
 
@@ -267,7 +268,7 @@ def test_presidios_log_lines_about_a_text_do_not_come_through(caplog: pytest.Log
 
     log = logging.getLogger("presidio-analyzer")
 
-    class Talkative(LocalRecognizer):  # type: ignore[misc]
+    class Talkative(LocalRecognizer):
         def load(self) -> None:
             pass
 
