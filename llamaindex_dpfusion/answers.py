@@ -1,25 +1,24 @@
 """Answers to conversations and prompts, whole or in pieces: from what the LLM is asked to a traced call."""
 
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
+from dpfusion_core.adapters import Call
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.views import Views
 from llamaindex_dpfusion import tracing
-from llamaindex_dpfusion.calls import Call
-from llamaindex_dpfusion.loading import has_chat_template
+from llamaindex_dpfusion.errors import with_advice
 from llamaindex_dpfusion.messages import prompt_views, shown, shown_text, to_core
 from llamaindex_dpfusion.replies import Reply
 from llamaindex_dpfusion.rules import Written, segments_of
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.seals import Piece
-
-if TYPE_CHECKING:
-    from llamaindex_dpfusion.llm import DPFusionLLM
+from llamaindex_dpfusion.settings import ConfiguredLLM
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
 
@@ -33,50 +32,73 @@ class Answer(Generic[R]):
         kind: The method that traces name, in its plain form.
         shown: What was asked, as traces may see it.
         call: The call of the engine.
+        said: The options of the call as the caller has said them.
         respond: Makes LlamaIndex's response of a reply and its new text.
     """
 
-    llm: "DPFusionLLM" = field(repr=False)
+    llm: ConfiguredLLM = field(repr=False)
     kind: Literal["chat", "complete"]
     shown: tracing.Shown
     call: Call
+    said: dict[str, Any]
     respond: Callable[[Reply, str | None], R]
 
     def whole(self) -> R:
         """Return the response."""
-        return tracing.call(self.llm, self.kind, self.shown, self.call.said, self._whole)
+        return tracing.call(self.llm, self.kind, self.shown, self.said, self._whole)
 
     async def awhole(self) -> R:
         """Return the response without blocking the event loop."""
-        return await tracing.acall(self.llm, f"a{self.kind}", self.shown, self.call.said, self._awhole)
+        return await tracing.acall(self.llm, f"a{self.kind}", self.shown, self.said, self._awhole)
 
     def pieces(self) -> Generator[R, None, None]:
         """Return a generator over the growing response; closing it frees the model."""
         name = f"stream_{self.kind}"
-        return tracing.call(
-            self.llm, name, self.shown, self.call.said, lambda: self.call.pieces(self.respond)
-        )
+        return tracing.call(self.llm, name, self.shown, self.said, self._pieces)
 
     async def apieces(self) -> AsyncGenerator[R, None]:
         """Return an async generator over the growing response; closing it frees the model."""
-        responses = self.call.apieces(self.respond)
+        responses = self._apieces()
 
         async def work() -> AsyncGenerator[R, None]:
             return responses
 
         name = f"astream_{self.kind}"
-        traced = await tracing.acall(self.llm, name, self.shown, self.call.said, work)
+        traced = await tracing.acall(self.llm, name, self.shown, self.said, work)
         return tracing.closing_both(traced, responses)
 
     def _whole(self) -> R:
-        return self.respond(self.call.whole(), None)
+        reply = self._reply()
+        with with_advice():
+            reply.add(self.call.run())
+        return self.respond(reply, None)
 
     async def _awhole(self) -> R:
-        return self.respond(await self.call.awhole(), None)
+        reply = self._reply()
+        with with_advice():
+            reply.add(await self.call.arun())
+        return self.respond(reply, None)
+
+    def _pieces(self) -> Generator[R, None, None]:
+        reply = self._reply()
+        with with_advice(), closing(self.call.stream()) as chunks:
+            for chunk in chunks:
+                yield self.respond(reply, reply.add(chunk))
+
+    async def _apieces(self) -> AsyncGenerator[R, None]:
+        reply = self._reply()
+        with with_advice():
+            async with aclosing(self.call.astream()) as chunks:
+                async for chunk in chunks:
+                    yield self.respond(reply, reply.add(chunk))
+
+    def _reply(self) -> Reply:
+        options = self.call.options
+        return Reply(() if options.get("tool_choice") == "none" else options.get("tools") or ())
 
 
 def chat_answer(
-    llm: "DPFusionLLM", messages: Sequence[ChatMessage], said: dict[str, Any]
+    llm: ConfiguredLLM, messages: Sequence[ChatMessage], said: dict[str, Any]
 ) -> Answer[ChatResponse]:
     """Translate a conversation and the options of the call.
 
@@ -85,12 +107,12 @@ def chat_answer(
     """
     options = llm.engine_options(said)
     core = to_core(messages, llm.rule(options))
-    call = Call(llm.engine, core, options, said, llm.timeout, llm.max_retries)
-    return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, Reply.chat)
+    call = Call(llm.engine, core, options, llm.timeout, llm.max_retries)
+    return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, said, Reply.chat)
 
 
 def complete_answer(
-    llm: "DPFusionLLM", prompt: str, formatted: bool, said: dict[str, Any]
+    llm: ConfiguredLLM, prompt: str, formatted: bool, said: dict[str, Any]
 ) -> Answer[CompletionResponse]:
     """Translate a prompt and the options of the call.
 
@@ -105,13 +127,13 @@ def complete_answer(
     segments = segments_of([Written.of(piece, "user", 1) for piece in pieces], rule)
     placeholder, tokenizer = llm.engine.placeholder, llm.engine.backend.tokenizer
     source: list[Message] | Views = [Message("user", segments)]
-    if formatted or not has_chat_template(llm.engine):
+    if formatted or not llm.has_chat_template:
         source = prompt_views(segments, tokenizer, placeholder)
-    call = Call(llm.engine, source, options, said, llm.timeout, llm.max_retries)
-    return Answer(llm, "complete", shown_text(segments, placeholder), call, Reply.completion)
+    call = Call(llm.engine, source, options, llm.timeout, llm.max_retries)
+    return Answer(llm, "complete", shown_text(segments, placeholder), call, said, Reply.completion)
 
 
-def bare_prompt(llm: "DPFusionLLM", prompt: str) -> list[Piece]:
+def bare_prompt(llm: ConfiguredLLM, prompt: str) -> list[Piece]:
     """Say what the text of a bare prompt is, by the LLM's policy.
 
     Raises:

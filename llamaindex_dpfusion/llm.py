@@ -1,7 +1,7 @@
 """``DPFusionLLM``: a LlamaIndex LLM whose answers are private for what is private in the prompt."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import Any
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -11,50 +11,34 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
-    LLMMetadata,
 )
-from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
-from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
-from pydantic import BaseModel as PlainModel
-from pydantic import ValidationError
 
-from dpfusion_core.adapters import Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import PrivacyParameterError, errors_as
-from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.messages import DEFAULT_UNIT, Segment
-from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, default_of
-from dpfusion_core.privacy import Accounting, Neighbours, Spending
 from llamaindex_dpfusion.answers import chat_answer, complete_answer
-from llamaindex_dpfusion.fields import (
-    ENGINE_FIELDS,
-    PLACEHOLDER,
-    check_fields,
-    named_fields,
-    picklable_state,
-    problem_of,
-    ready_parts,
-)
-from llamaindex_dpfusion.loading import describe, has_chat_template, load_engine
+from llamaindex_dpfusion.errors import anot_swallowed, not_swallowed
 from llamaindex_dpfusion.messages import sealed_messages
-from llamaindex_dpfusion.options import engine_options
 from llamaindex_dpfusion.predictions import Prediction, refuse_parsers
-from llamaindex_dpfusion.refusals import anot_swallowed, not_swallowed
-from llamaindex_dpfusion.rules import Rule
+from llamaindex_dpfusion.settings import ConfiguredLLM
 from llamaindex_dpfusion.structured import DPFusionStructuredLLM, StructuredPrediction
-from llamaindex_dpfusion.templates import PUBLIC_ARGUMENTS, FilledTemplate, system_messages
+from llamaindex_dpfusion.templates import FilledTemplate, filled_messages, system_messages
 from llamaindex_dpfusion.tools import chat_arguments, sealed_history, selections
 from llamaindex_dpfusion.tracing import bare, untraced, without_steps
 
-if TYPE_CHECKING:
-    from llama_index.core.chat_engine.types import AgentChatResponse
-    from llama_index.core.tools.types import BaseTool
+# Types of arguments that several methods share.
+_Class = type[BaseModel]
+_Tools = Sequence[BaseTool]
+_Options = dict[str, Any] | None
+_Said = str | ChatMessage | None
+_History = list[ChatMessage] | None
 
 
-class DPFusionLLM(FunctionCallingLLM):
+class DPFusionLLM(ConfiguredLLM):
     """A language model that answers from confidential documents within a privacy budget.
 
     It drops in for any other LLM: ``Settings.llm = DPFusionLLM(epsilon=8.0)``. Text of prompt templates is
@@ -64,8 +48,7 @@ class DPFusionLLM(FunctionCallingLLM):
 
     Args:
         model: Name or path of a ``transformers`` model, or a ready one; ``"dpfusion-tiny"`` is embedded.
-        engine: A ready engine, in place of a model.
-        tokenizer: The tokenizer of a ready model.
+        engine: A ready engine, in place of a model. ``tokenizer`` goes with a ready model.
         epsilon: What one answer may tell about each unit, in nats; with ``delta``. Or ``order`` and ``beta``.
         delta: Probability for epsilon; 1e-5 by default.
         order: Rényi order, above 1, the paper's ``alpha``, which is understood too; with ``beta``, or with epsilon.
@@ -87,11 +70,8 @@ class DPFusionLLM(FunctionCallingLLM):
         stop: Strings that end the text.
         seed: Makes answers reproducible, and **not private** to whoever knows it.
         timeout: Seconds after which a call is given up; what it has sampled stays charged.
-        max_retries: How often a call that failed in the model before its first token is tried again.
-        device: Device of the model.
-        dtype: Its number format.
-        device_map: Its distribution over devices.
-        model_kwargs: Further options of ``from_pretrained``.
+        max_retries: How often a call is tried again if the model fails; a stream, before its first piece.
+        device: Device of the model. It, ``dtype``, ``device_map`` and ``model_kwargs`` are as of ``from_pretrained``.
         context_window: What LlamaIndex packs prompts for, in tokens; by default the model's own limit.
         public_arguments: Names of template arguments that are public.
         unmarked: What a message is that carries no flag. ``"error"`` (the default once a privacy setting or a
@@ -115,118 +95,15 @@ class DPFusionLLM(FunctionCallingLLM):
         1
     """
 
-    model: Any = Field(default="dpfusion-tiny", description="Name, path or ready model.", exclude=True)
-    tokenizer: Any = Field(default=None, exclude=True, repr=False)
-    epsilon: float | None = None
-    delta: float | None = None
-    order: float | None = None
-    beta: float | None = None
-    mixing_loss: float | None = None
-    responses: int | None = None
-    accounting: Accounting | None = None
-    spending: Spending | None = None
-    neighbours: Neighbours | None = None
-    on_exhausted: OnExhausted | None = None
-    ledger: PrivacyLedger | None = Field(default=None, exclude=True, repr=False)
-    tagger: Any = Field(default=None, exclude=True, repr=False)
-    placeholder: str | Callable[[Segment], str] = Field(default=PLACEHOLDER, exclude=True, repr=False)
-    temperature: float = default_of("temperature")
-    max_tokens: int = default_of("max_tokens")
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    stop: list[str] | None = None
-    seed: int | None = None
-    timeout: float | None = None
-    max_retries: int = 0
-    device: Any = Field(default=None, exclude=True)
-    dtype: Any = Field(default="auto", exclude=True)
-    device_map: Any = Field(default=None, exclude=True)
-    model_kwargs: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
-    context_window: int | None = None
-    public_arguments: tuple[str, ...] = PUBLIC_ARGUMENTS
-    unmarked: Unmarked | None = None
-    unit: str = Field(default=DEFAULT_UNIT, min_length=1)
-    complete_policy: Literal["private", "redact", "error", "public"] = "private"
-
-    _engine: FusionEngine | None = PrivateAttr(default=None)
-    _given: FusionEngine | None = PrivateAttr(default=None)
-
     def __init__(
         self, model: Any = "dpfusion-tiny", *, engine: FusionEngine | None = None, **kwargs: Any
     ) -> None:
-        fields = named_fields(
-            {**({} if model == "dpfusion-tiny" else {"model": model}), **kwargs}, type(self)
-        )
-        with errors_as(PrivacyParameterError, problem_of, only=ValidationError):
-            super().__init__(**fields)
-        check_fields(self.__dict__, engine)
-        self._engine = self._given = engine
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        name = ALIASES.get(name, name)
-        if name in DPFusionLLM.__annotations__ and name in type(self).model_fields:
-            check_fields({**self.__dict__, name: value}, self._given)
-            self._engine = self._given if name in ENGINE_FIELDS else self._engine
-        super().__setattr__(name, value)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with other fields; unknown ones are refused.
-
-        Raises:
-            PrivacyParameterError: As for the LLM itself.
-        """
-        changes = named_fields(update or {}, type(self))
-        check_fields({**self.__dict__, **changes}, self._given)
-        copied = super().model_copy(update=changes, deep=deep)
-        if ENGINE_FIELDS & changes.keys():
-            copied._engine = self._given
-        return copied
-
-    def __getstate__(self) -> dict[str, Any]:
-        return picklable_state(PlainModel.__getstate__(self), self.__dict__, self._given)
-
-    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Return the settings by name; what no name or number says is listed under ``"ready"``."""
-        fields = self.__dict__
-        named = {name: fields[name] for name in ("model", "device", "dtype") if isinstance(fields[name], str)}
-        unsaid = [name for name in ("model_kwargs", "device_map") if fields[name]]
-        return {**super().to_dict(**kwargs), **named, "ready": [*ready_parts(fields, self._given), *unsaid]}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
-        """Make an LLM from its settings; parts that were ready objects are to be given again.
-
-        Raises:
-            PrivacyParameterError: If one of those is not given: an LLM that had a ledger shall not come back
-                without one.
-        """
-        missing = [name for name in data.get("ready", ()) if name not in kwargs]
-        if missing:
-            raise PrivacyParameterError(
-                f"The LLM was made with a {missing[0]}, which its settings cannot hold. Give it again: "
-                f"from_dict(data, {missing[0]}=...)."
-            )
-        return super().from_dict({name: value for name, value in data.items() if name != "ready"}, **kwargs)
+        super().__init__(model, engine=engine, **kwargs)
 
     @classmethod
     def class_name(cls) -> str:
         """Name of the class in serialised settings."""
         return "DPFusionLLM"
-
-    @property
-    def engine(self) -> FusionEngine:
-        """The engine; the first use loads the model."""
-        if self._engine is None:
-            self._engine = load_engine(self)
-        return self._engine
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        """What LlamaIndex wants to know of the model."""
-        return describe(self)
-
-    # -- Chat --
 
     @untraced
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -260,23 +137,15 @@ class DPFusionLLM(FunctionCallingLLM):
         """Return an async generator over the answer; see :meth:`stream_chat`."""
         return await chat_answer(self, messages, kwargs).apieces()
 
-    # -- Completion --
-
     @untraced
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Complete a prompt.
+        """Complete a prompt; what is answered and raised is as of :meth:`chat`.
 
         Args:
             prompt: The prompt; ``complete_policy`` says what its unsealed text is.
             formatted: Whether it is ready for the model, special tokens and all. If not, it becomes one
                 message of the user.
             **kwargs: Options of this call; see :meth:`chat`.
-
-        Returns:
-            The answer; ``raw["dp_fusion"]`` is its guarantee as a plain dict.
-
-        Raises:
-            DPFusionError: See :meth:`dpfusion_core.FusionEngine.generate`.
         """
         return complete_answer(self, prompt, formatted, kwargs).whole()
 
@@ -296,8 +165,6 @@ class DPFusionLLM(FunctionCallingLLM):
     ) -> CompletionResponseAsyncGen:
         """Return an async generator over the completion; see :meth:`complete`."""
         return await complete_answer(self, prompt, formatted, kwargs).apieces()
-
-    # -- Prompt templates --
 
     @untraced
     @not_swallowed()
@@ -325,18 +192,12 @@ class DPFusionLLM(FunctionCallingLLM):
         refuse_parsers(self, prompt)
         return await self._prediction(prompt, prompt_args).apieces()
 
-    # -- Structured prediction --
-
     @untraced
     @not_swallowed()
     def structured_predict(
-        self,
-        output_cls: type[BaseModel],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: _Class, prompt: BasePromptTemplate, llm_kwargs: _Options = None, **prompt_args: Any
     ) -> Any:
-        """Fill in a prompt template and answer it with an object.
+        """Fill in a prompt template and answer it with an ``output_cls``.
 
         Args:
             output_cls: Pydantic model of the object; the answer is constrained to its schema.
@@ -344,104 +205,67 @@ class DPFusionLLM(FunctionCallingLLM):
             llm_kwargs: Options of this call; see :meth:`chat`.
             **prompt_args: Arguments of the template; private unless they are named public.
 
-        Returns:
-            An ``output_cls``.
-
         Raises:
             BackendError: If ``max_tokens`` was too small for the whole object.
         """
-        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
-        return prediction.whole()
+        return StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args).whole()
 
     @untraced
     @anot_swallowed
     async def astructured_predict(
-        self,
-        output_cls: type[BaseModel],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: _Class, prompt: BasePromptTemplate, llm_kwargs: _Options = None, **prompt_args: Any
     ) -> Any:
         """Fill in a prompt template and answer it with an object; see :meth:`structured_predict`."""
-        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
-        return await prediction.awhole()
+        return await StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args).awhole()
 
     @untraced
     @not_swallowed()
     def stream_structured_predict(
-        self,
-        output_cls: type[BaseModel],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: _Class, prompt: BasePromptTemplate, llm_kwargs: _Options = None, **prompt_args: Any
     ) -> Generator[Any, None, None]:
         """Yield the object as it grows; see :meth:`structured_predict`."""
-        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
-        return prediction.pieces()
+        return StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args).pieces()
 
     @untraced
     @anot_swallowed
     async def astream_structured_predict(
-        self,
-        output_cls: type[BaseModel],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
+        self, output_cls: _Class, prompt: BasePromptTemplate, llm_kwargs: _Options = None, **prompt_args: Any
     ) -> AsyncGenerator[Any, None]:
         """Return an async generator over the object as it grows; see :meth:`structured_predict`."""
-        prediction = StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args)
-        return await prediction.apieces()
+        return await StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args).apieces()
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> DPFusionStructuredLLM:
         """Return an LLM that answers with objects of a pydantic model."""
         return DPFusionStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
-    # -- Filling in --
-
     def _prediction(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> Prediction:
-        fill = self._get_messages if has_chat_template(self.engine) else self._get_prompt
+        fill = self._get_messages if self.has_chat_template else self._get_prompt
         return Prediction(self, fill(prompt, **arguments), self._parse_output)
 
     def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
-        """Fill in a template; every piece of the messages' text is sealed."""
-        return FilledTemplate(prompt, prompt_args, self.public_arguments, self).messages()
+        return filled_messages(self, prompt, prompt_args)
 
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        """Fill in a template for a model without a chat template; every piece of the text is sealed."""
         return FilledTemplate(prompt, prompt_args, self.public_arguments, self).text(self._extend_prompt)
 
-    def fill_in(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> list[ChatMessage]:
-        """Return the messages of a filled in template; every piece of their text is sealed."""
-        return self._get_messages(prompt, **arguments)
-
-    def seal_ready(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        """Seal messages that somebody else has filled in: what is not sealed or flagged public is private."""
-        return sealed_messages(messages)
-
     def _extend_messages(self, messages: list[ChatMessage]) -> list[ChatMessage]:
-        """Add the system prompt to messages that a program of LlamaIndex has filled in itself.
-
-        What was template and what was argument cannot be told any more: all of it is private.
-        """
+        # A program of LlamaIndex has filled them in itself: what was argument cannot be told any more.
         return [*system_messages(self), *sealed_messages(messages)]
 
     def _log_template_data(self, prompt: BasePromptTemplate, **prompt_args: Any) -> None:
         """Show nothing: a template may hold private history, and arguments are private."""
 
-    # -- Tools --
-
     @untraced
     def _prepare_chat_with_tools(
         self,
-        tools: Sequence["BaseTool"],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
+        tools: _Tools,
+        user_msg: _Said = None,
+        chat_history: _History = None,
         verbose: bool = False,
         allow_parallel_tool_calls: bool = False,
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Return the arguments of ``chat`` for a request with tools."""
         return chat_arguments(tools, user_msg, chat_history, tool_required, kwargs)
 
     def get_tool_calls_from_response(
@@ -456,18 +280,11 @@ class DPFusionLLM(FunctionCallingLLM):
 
     @untraced
     def predict_and_call(
-        self,
-        tools: Sequence["BaseTool"],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> "AgentChatResponse":
+        self, tools: _Tools, user_msg: _Said = None, chat_history: _History = None, *args: Any, **kwargs: Any
+    ) -> AgentChatResponse:
         """Let the model call a tool, and call it.
 
-        A history without a message of the user is what LlamaIndex's programs give, who have filled in
-        their templates themselves: then what is not sealed or flagged public in it is private.
-        Further arguments are those of LlamaIndex's method.
+        In a history without a message of the user, what is not sealed or flagged public is private.
         """
         history = sealed_history(user_msg, chat_history)
         with without_steps():
@@ -475,31 +292,9 @@ class DPFusionLLM(FunctionCallingLLM):
 
     @untraced
     async def apredict_and_call(
-        self,
-        tools: Sequence["BaseTool"],
-        user_msg: str | ChatMessage | None = None,
-        chat_history: list[ChatMessage] | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> "AgentChatResponse":
+        self, tools: _Tools, user_msg: _Said = None, chat_history: _History = None, *args: Any, **kwargs: Any
+    ) -> AgentChatResponse:
         """Let the model call a tool, and call it; see :meth:`predict_and_call`."""
         history = sealed_history(user_msg, chat_history)
         with without_steps():
             return await bare(super().apredict_and_call)(tools, user_msg, history, *args, **kwargs)
-
-    # -- Options --
-
-    def rule(self, options: GenerationOptions | None = None) -> Rule:
-        """Return what holds for text without marks in a call with these options, by default the LLM's own."""
-        options = self.engine_options() if options is None else options
-        has_ledger = self.engine.ledger is not None
-        has_budget = has_ledger or any(options.get(name) is not None for name in ("epsilon", "beta"))
-        return Rule(effective_unmarked(self.unmarked, has_budget=has_budget), has_ledger, self.unit)
-
-    def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:
-        """Return the options of the engine: those of the LLM, and on top of them those of one call.
-
-        Raises:
-            PrivacyParameterError: If an option of the call is unknown.
-        """
-        return engine_options({name: getattr(self, name) for name in type(self).model_fields}, said or {})

@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from pydantic import BaseModel, ValidationError
+
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.options import GenerationOptions, canonical, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice
 
@@ -11,6 +14,29 @@ OWN = of_parts("budget", "accounting", "sampling")
 """The engine's options that are fields of the LLM and may be said in a call."""
 
 _CALL = frozenset({*OWN, *of_parts("form")})
+
+_GONE = (
+    "public_roles is gone: text without a mark is a matter of unmarked. unmarked='public' says that messages of "
+    "users, assistants and the system are public, as in agents; what tools have said is private all the same."
+)
+
+
+def named_fields(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Return arguments under the names of the LLM's fields.
+
+    Raises:
+        PrivacyParameterError: If a name is unknown.
+    """
+    if "public_roles" in given:
+        raise PrivacyParameterError(_GONE)
+    return canonical(given, model.model_fields.keys() | {"class_name"}, model.__name__)
+
+
+def problem_of(error: ValidationError) -> str:
+    """Say what is wrong with the fields of an LLM; values are not quoted."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"])) or "DPFusionLLM"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def named_as(

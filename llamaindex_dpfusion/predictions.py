@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import BasePromptTemplate
@@ -13,9 +12,7 @@ from llamaindex_dpfusion import tracing
 from llamaindex_dpfusion.messages import shown, shown_text, to_core, written_in
 from llamaindex_dpfusion.replies import adeltas, deltas
 from llamaindex_dpfusion.rules import segments_of
-
-if TYPE_CHECKING:
-    from llamaindex_dpfusion.llm import DPFusionLLM
+from llamaindex_dpfusion.settings import ConfiguredLLM
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Prediction:
         parse: Makes of the whole answer what the output parser makes of it.
     """
 
-    llm: "DPFusionLLM" = field(repr=False)
+    llm: ConfiguredLLM = field(repr=False)
     source: list[ChatMessage] | str = field(repr=False)
     parse: Callable[[str], str] = field(repr=False)
 
@@ -86,7 +83,7 @@ class Prediction:
         return await tracing.apredict(self.llm, "astream", self.shown, work)
 
 
-def refuse_parsers(llm: "DPFusionLLM", prompt: BasePromptTemplate) -> None:
+def refuse_parsers(llm: ConfiguredLLM, prompt: BasePromptTemplate) -> None:
     """Refuse to answer in pieces what is to be parsed.
 
     Raises:

@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from dpfusion_core.generation import Chunk
+from dpfusion_core.generation import Chunk, GenerationResult
 from dpfusion_core.tool_calling import parse_tool_calls, visible_length
 from llamaindex_dpfusion.claims import release
 
@@ -29,10 +29,10 @@ class Reply:
         self._tools = tools
         self._text = ""
         self._shown = ""
-        self._last: Chunk | None = None
+        self._last: Chunk | GenerationResult | None = None
 
-    def add(self, chunk: Chunk) -> str:
-        """Take a chunk and return the text that may be shown now."""
+    def add(self, chunk: Chunk | GenerationResult) -> str:
+        """Take a chunk, or the whole answer, and return the text that may be shown now."""
         self._text += chunk.text
         visible = self._text
         if chunk.finish_reason is not None:

@@ -16,7 +16,7 @@ import threading
 from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from re import Match
 from typing import Literal
 
@@ -25,30 +25,9 @@ from dpfusion_core.messages import DEFAULT_UNIT, Segment
 from dpfusion_core.units import unit_id
 from llamaindex_dpfusion import marks
 from llamaindex_dpfusion.marks import Tag, clean
-from llamaindex_dpfusion.seals import Piece, Seal, single_spaced
+from llamaindex_dpfusion.seals import LooseMark, Piece, Seal, Stretch, single_spaced
 
 _PROOF = 8  # characters of a code that prove nonce and unit, whatever the content
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """A mark that is not part of a whole pair.
-
-    Attributes:
-        kind: Where the text stands that it speaks of: behind it, before it, around it; or none does.
-        seal: The document that it belongs to if that is known.
-    """
-
-    kind: Literal["open", "close", "inner", "dead"]
-    seal: Seal | None = None
-
-
-@dataclass
-class _Stretch:
-    """Text between two marks; it may have been cut out of a sealed document."""
-
-    text: str
-    proven: list[Seal] = field(default_factory=list)
 
 
 class Sealer:
@@ -131,7 +110,7 @@ class Sealer:
             ViewError: If marks stand for a text that this process does not have.
         """
         parts = list(self._parts(text))
-        is_cut = any(isinstance(part, _Mark) for part in parts)
+        is_cut = any(isinstance(part, LooseMark) for part in parts)
         has_mark = is_cut or any(isinstance(part, Seal) for part in parts)
         rest = Piece("", unit_id(unit) if unit else DEFAULT_UNIT, "cut" if is_cut and not unit else "")
         pieces: list[Piece] = []
@@ -161,7 +140,7 @@ class Sealer:
             elif isinstance(part, str) and part.strip():
                 yield part.strip()
 
-    def _parts(self, text: str) -> Iterator[Seal | _Mark | str]:
+    def _parts(self, text: str) -> Iterator[Seal | LooseMark | str]:
         """Cut a string at its marks."""
         position = 0
         changed: set[str] = set()
@@ -212,7 +191,7 @@ class Sealer:
             )
         return remembered
 
-    def _mark(self, mark: str) -> _Mark:
+    def _mark(self, mark: str) -> LooseMark:
         """Say what a mark outside of a whole pair tells."""
         kinds: tuple[tuple[Literal["open", "close", "inner"], Match[str] | None], ...] = (
             ("open", marks.OPEN.fullmatch(mark)),
@@ -223,30 +202,30 @@ class Sealer:
             known = self._by_short if kind == "inner" else self._documents
             seal = known.get(found["nonce"]) if found else None
             if seal and (kind != "open" or mark == seal.opening):
-                return _Mark(kind, seal)
-        return _Mark("dead")
+                return LooseMark(kind, seal)
+        return LooseMark("dead")
 
-    def _stretches(self, parts: list[Seal | _Mark | str]) -> Iterator[Seal | _Stretch]:
+    def _stretches(self, parts: list[Seal | LooseMark | str]) -> Iterator[Seal | Stretch]:
         """Join what marks inside of a document have parted, and note what the marks around it prove."""
-        stretch = _Stretch("")
+        stretch = Stretch("")
         for part in parts:
             if isinstance(part, str):
                 stretch.text += part
-            elif isinstance(part, _Mark) and part.kind == "inner" and part.seal:
+            elif isinstance(part, LooseMark) and part.kind == "inner" and part.seal:
                 stretch.proven.append(part.seal)
             else:
-                if isinstance(part, _Mark) and part.kind == "close" and part.seal:
+                if isinstance(part, LooseMark) and part.kind == "close" and part.seal:
                     stretch.proven.append(part.seal)
                 yield stretch
                 if isinstance(part, Seal):
                     yield part
-                is_open = isinstance(part, _Mark) and part.kind == "open"
-                stretch = _Stretch(
-                    "", [part.seal] if isinstance(part, _Mark) and is_open and part.seal else []
+                is_open = isinstance(part, LooseMark) and part.kind == "open"
+                stretch = Stretch(
+                    "", [part.seal] if isinstance(part, LooseMark) and is_open and part.seal else []
                 )
         yield stretch
 
-    def _attributed(self, stretch: _Stretch, rest: Piece) -> Piece:
+    def _attributed(self, stretch: Stretch, rest: Piece) -> Piece:
         """Say whose a stretch of private text is."""
         text, claims = self._without_rests(stretch.text)
         text, claims = clean(text), [*stretch.proven, *claims]

@@ -1,4 +1,4 @@
-"""Sealed texts, and what is read out of a string that holds some."""
+"""Sealed texts, and what is read out of a string that holds some: pieces, loose marks, stretches between them."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,6 +68,27 @@ class Seal:
     def piece(self) -> Piece:
         """The text without marks."""
         return Piece(self.content, self.unit, self.tag)
+
+
+@dataclass(frozen=True)
+class LooseMark:
+    """A mark that is not part of a whole pair.
+
+    Attributes:
+        kind: Where the text stands that it speaks of: behind it, before it, around it; or none does.
+        seal: The document that it belongs to if that is known.
+    """
+
+    kind: Literal["open", "close", "inner", "dead"]
+    seal: Seal | None = None
+
+
+@dataclass
+class Stretch:
+    """Text between two marks; it may have been cut out of a sealed document."""
+
+    text: str
+    proven: list[Seal] = field(default_factory=list)
 
 
 def single_spaced(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.base.llms.types import (
@@ -27,10 +27,9 @@ from dpfusion_core.errors import BackendError
 from llamaindex_dpfusion.answers import bare_prompt
 from llamaindex_dpfusion.messages import sealed_messages, sealed_text
 from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.settings import ConfiguredLLM
+from llamaindex_dpfusion.templates import filled_messages
 from llamaindex_dpfusion.tracing import untraced
-
-if TYPE_CHECKING:
-    from llamaindex_dpfusion.llm import DPFusionLLM
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class StructuredPrediction:
         options: Options of the call.
     """
 
-    llm: "DPFusionLLM" = field(repr=False)
+    llm: ConfiguredLLM = field(repr=False)
     output_cls: type[BaseModel]
     messages: list[ChatMessage] = field(repr=False)
     options: dict[str, Any]
@@ -52,7 +51,7 @@ class StructuredPrediction:
     @classmethod
     def of(
         cls,
-        llm: "DPFusionLLM",
+        llm: ConfiguredLLM,
         output_cls: type[BaseModel],
         prompt: BasePromptTemplate,
         options: dict[str, Any] | None,
@@ -65,7 +64,7 @@ class StructuredPrediction:
         """
         is_ready = isinstance(prompt, ChatPromptTemplate) and not arguments and not prompt.kwargs
         messages = (
-            llm.fill_in(prompt, arguments)
+            filled_messages(llm, prompt, arguments)
             if not is_ready
             else sealed_messages(prompt.format_messages(llm=llm))
         )
@@ -169,8 +168,8 @@ class DPFusionStructuredLLM(StructuredLLM):
     """
 
     @property
-    def _inner(self) -> "DPFusionLLM":
-        return cast("DPFusionLLM", self.llm)
+    def _inner(self) -> ConfiguredLLM:
+        return cast(ConfiguredLLM, self.llm)
 
     @untraced
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
@@ -221,23 +220,23 @@ class DPFusionStructuredLLM(StructuredLLM):
     @untraced
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a template and answer it with JSON."""
-        return self.chat(self._inner.fill_in(prompt, prompt_args)).message.content or ""
+        return self.chat(filled_messages(self._inner, prompt, prompt_args)).message.content or ""
 
     @untraced
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Fill in a template and answer it with JSON."""
-        return (await self.achat(self._inner.fill_in(prompt, prompt_args))).message.content or ""
+        return (await self.achat(filled_messages(self._inner, prompt, prompt_args))).message.content or ""
 
     @untraced
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> Any:
         """Fill in a template and answer it with JSON that grows."""
-        responses = self.stream_chat(self._inner.fill_in(prompt, prompt_args))
+        responses = self.stream_chat(filled_messages(self._inner, prompt, prompt_args))
         return (response.message.content or "" for response in responses)
 
     @untraced
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> Any:
         """Fill in a template and answer it with JSON that grows."""
-        responses = await self.astream_chat(self._inner.fill_in(prompt, prompt_args))
+        responses = await self.astream_chat(filled_messages(self._inner, prompt, prompt_args))
         return (response.message.content or "" async for response in responses)
 
     def _bare(self, prompt: str) -> list[ChatMessage]:

@@ -21,23 +21,12 @@ from llamaindex_dpfusion.components import asks_about_a_response, parts_of
 from llamaindex_dpfusion.messages import sealed_text, text_of
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.seals import Piece
+from llamaindex_dpfusion.settings import ConfiguredLLM
 from llamaindex_dpfusion.standins import Items, Names, NodeStandIn, PublicStandIn, StandIn
 
 _FAILED = "The prompt template, or an output parser, cannot be filled in ({error})."
 _DAMAGED = re.compile(r"\[\[dpfa", re.IGNORECASE)
 _TELLING = 6  # so many characters of a nonce stand in no other text by chance
-
-PUBLIC_ARGUMENTS = (
-    "query_str",
-    "tools_str",
-    "num_choices",
-    "max_outputs",
-    "num_questions",
-    "num_chunks",
-    "max_keywords",
-    "max_knowledge_triplets",
-)
-"""Names of template arguments that hold no document: the question, tool descriptions, and counts."""
 
 
 class FilledTemplate:
@@ -183,6 +172,13 @@ class FilledTemplate:
 
     def _public_again(self, value: Any) -> Any:
         return self._stand_in(value, is_public=True)
+
+
+def filled_messages(
+    llm: ConfiguredLLM, prompt: BasePromptTemplate, arguments: dict[str, Any]
+) -> list[ChatMessage]:
+    """Return the messages of a filled in template; every piece of their text is sealed."""
+    return FilledTemplate(prompt, arguments, llm.public_arguments, llm).messages()
 
 
 def system_messages(llm: LLM) -> list[ChatMessage]:

@@ -312,6 +312,27 @@ def test_a_failure_of_the_model_is_a_bare_error(framework: Framework, way: str) 
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_call_that_failed_before_its_first_token_is_tried_again(framework: Framework, way: str) -> None:
+    failing = Failing(failures=2)
+    model = framework.model(FusionEngine(failing.backend), epsilon=8.0, max_retries=2)
+    assert framework.ask(model, TURNS, way).text == ANSWER
+    assert failing.seen == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_shown_is_not_drawn_again(framework: Framework, way: str) -> None:
+    failing = Failing(failures=1, after=2)
+    model = framework.model(FusionEngine(failing.backend), epsilon=8.0, max_retries=5)
+    if way.endswith("whole"):  # nothing was shown
+        assert framework.ask(model, TURNS, way).text == ANSWER
+        assert failing.seen == 2
+        return
+    with pytest.raises(BackendError):
+        framework.ask(model, TURNS, way)
+    assert failing.seen == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_call_is_given_up_in_time_on_one_clock_for_all_attempts(framework: Framework, way: str) -> None:
     slow = Failing(failures=1000, delay=0.05)
     model = framework.model(FusionEngine(slow.backend), epsilon=8.0, timeout=0.1, max_retries=1000)

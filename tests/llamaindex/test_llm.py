@@ -17,9 +17,8 @@ from pydantic import BaseModel
 
 from dpfusion_core import FusionEngine
 from dpfusion_core.backends.shared import shared_backend
-from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError
+from dpfusion_core.errors import BackendError, PrivacyParameterError, RefusedError, UnsupportedError
 from llamaindex_dpfusion import DPFusionLLM
-from llamaindex_dpfusion.refusals import RefusedError
 from llamaindex_dpfusion.sealing import sealer
 from tests.llamaindex.recording import RecordingBackend, recording_llm, tokenizer
 

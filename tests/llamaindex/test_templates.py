@@ -17,6 +17,7 @@ from dpfusion_core.errors import RefusedError, UnsupportedError
 from dpfusion_core.messages import DEFAULT_UNIT
 from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
 from llamaindex_dpfusion.messages import to_core
+from llamaindex_dpfusion.templates import filled_messages
 from tests.llamaindex.recording import recording_llm
 
 SECRET = "Ingrid lives in Trondheim"
@@ -29,7 +30,7 @@ def llm() -> DPFusionLLM:
 
 def parts(llm: DPFusionLLM, prompt: Any, **arguments: Any) -> tuple[str, str]:
     """Return the public text and the private one."""
-    segments = [s for m in to_core(llm.fill_in(prompt, arguments)) for s in m.segments]
+    segments = [s for m in to_core(filled_messages(llm, prompt, arguments)) for s in m.segments]
     everything = "".join(s.text for s in segments)
     assert "dpf" not in everything
     return (
@@ -77,7 +78,7 @@ def test_flags_of_a_templates_messages_stay_in_force(llm: DPFusionLLM) -> None:
         ChatMessage("Ann is ill.", role="tool"),
         ChatMessage("Observation: Ann is well.", role="assistant"),
     ]
-    messages = to_core(llm.fill_in(ChatPromptTemplate(history), {"query_str": "Where?"}))
+    messages = to_core(filled_messages(llm, ChatPromptTemplate(history), {"query_str": "Where?"}))
     assert [s.unit for m in messages for s in m.segments] == ["me", None, DEFAULT_UNIT, DEFAULT_UNIT]
 
 
@@ -121,7 +122,7 @@ def test_the_chosen_template_of_a_selector_is_filled_in(llm: DPFusionLLM) -> Non
 def test_a_template_that_computes_with_a_private_argument_is_refused(llm: DPFusionLLM, template: str) -> None:
     for text in (SECRET, "x", "Nobody " * 40):
         with pytest.raises(RefusedError, match="computes with an argument"):
-            llm.fill_in(RichPromptTemplate(template), {"context_str": text})
+            filled_messages(llm, RichPromptTemplate(template), {"context_str": text})
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_nodes_as_arguments_keep_their_unit(llm: DPFusionLLM) -> None:
             )
         ]
     )
-    messages = to_core(llm.fill_in(PromptTemplate("{nodes}"), {"nodes": nodes}))
+    messages = to_core(filled_messages(llm, PromptTemplate("{nodes}"), {"nodes": nodes}))
     assert [s.unit for s in messages[0].segments] == ["a"]
 
 

@@ -1,0 +1,257 @@
+"""What an LLM is made with: its fields, what they are checked for, and the engine that is made of them."""
+
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+from llama_index.core.base.llms.types import LLMMetadata, MessageRole
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from pydantic import BaseModel as PlainModel
+from pydantic import ValidationError
+
+from dpfusion_core.adapters import Unmarked, check_unmarked, effective_unmarked
+from dpfusion_core.backends import TransformersBackend
+from dpfusion_core.backends.shared import shared_backend
+from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, errors_as
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.messages import DEFAULT_UNIT, Segment
+from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, Options, default_of
+from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
+from dpfusion_core.tool_calling import supports_tools
+from dpfusion_core.units import unit_id
+from llamaindex_dpfusion.options import OWN, engine_options, named_fields, problem_of
+from llamaindex_dpfusion.rules import Rule
+
+PUBLIC_ARGUMENTS = (
+    "query_str",
+    "tools_str",
+    "num_choices",
+    "max_outputs",
+    "num_questions",
+    "num_chunks",
+    "max_keywords",
+    "max_knowledge_triplets",
+)
+"""Names of template arguments that hold no document: the question, tool descriptions, and counts."""
+
+ENGINE_FIELDS = frozenset(
+    {"model", "tokenizer", "ledger", "tagger", "placeholder", "device", "dtype", "device_map", "model_kwargs"}
+)
+"""Fields that the engine is made of."""
+
+_PLACEHOLDER = "____"
+_DEFAULTS = {"model": "dpfusion-tiny", "dtype": "auto", "placeholder": _PLACEHOLDER, "model_kwargs": {}}
+_UNLIMITED = 32768
+"""Context that is said of a model without a limit of its own, in tokens."""
+
+
+class ConfiguredLLM(FunctionCallingLLM):
+    """The settings of an LLM, typed and checked, and its engine; :class:`DPFusionLLM` says what each means.
+
+    What answers for an LLM takes one of these, and knows nothing of how LlamaIndex asks it.
+    """
+
+    model: Any = Field(default="dpfusion-tiny", description="Name, path or ready model.", exclude=True)
+    tokenizer: Any = Field(default=None, exclude=True, repr=False)
+    epsilon: float | None = None
+    delta: float | None = None
+    order: float | None = None
+    beta: float | None = None
+    mixing_loss: float | None = None
+    responses: int | None = None
+    accounting: Accounting | None = None
+    spending: Spending | None = None
+    neighbours: Neighbours | None = None
+    on_exhausted: OnExhausted | None = None
+    ledger: PrivacyLedger | None = Field(default=None, exclude=True, repr=False)
+    tagger: Any = Field(default=None, exclude=True, repr=False)
+    placeholder: str | Callable[[Segment], str] = Field(default=_PLACEHOLDER, exclude=True, repr=False)
+    temperature: float = default_of("temperature")
+    max_tokens: int = default_of("max_tokens")
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    stop: list[str] | None = None
+    seed: int | None = None
+    timeout: float | None = None
+    max_retries: int = 0
+    device: Any = Field(default=None, exclude=True)
+    dtype: Any = Field(default="auto", exclude=True)
+    device_map: Any = Field(default=None, exclude=True)
+    model_kwargs: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    context_window: int | None = None
+    public_arguments: tuple[str, ...] = PUBLIC_ARGUMENTS
+    unmarked: Unmarked | None = None
+    unit: str = Field(default=DEFAULT_UNIT, min_length=1)
+    complete_policy: Literal["private", "redact", "error", "public"] = "private"
+
+    _engine: FusionEngine | None = PrivateAttr(default=None)
+    _given: FusionEngine | None = PrivateAttr(default=None)
+
+    def __init__(
+        self, model: Any = "dpfusion-tiny", *, engine: FusionEngine | None = None, **kwargs: Any
+    ) -> None:
+        fields = named_fields(
+            {**({} if model == "dpfusion-tiny" else {"model": model}), **kwargs}, type(self)
+        )
+        with errors_as(PrivacyParameterError, problem_of, only=ValidationError):
+            super().__init__(**fields)
+        self._engine = self._given = engine
+        self._check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        name = ALIASES.get(name, name)
+        if name in ConfiguredLLM.__annotations__ and name in type(self).model_fields:
+            self.model_copy(update={name: value})  # what is refused leaves the LLM as it is
+            self._engine = self._given if name in ENGINE_FIELDS else self._engine
+        super().__setattr__(name, value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other fields; unknown ones are refused.
+
+        Raises:
+            PrivacyParameterError: As for the LLM itself.
+        """
+        changes = named_fields(update or {}, type(self))
+        copied = super().model_copy(update=changes, deep=deep)
+        copied._check()
+        if ENGINE_FIELDS & changes.keys():
+            copied._engine = self._given
+        return copied
+
+    def _check(self) -> None:
+        """Refuse fields that contradict each other or a ready engine, and options that an engine would refuse."""
+        engine = self._given
+        if engine is not None:
+            if not isinstance(engine, FusionEngine):
+                raise PrivacyParameterError("Expected engine to be a FusionEngine.")
+            for name in sorted(ENGINE_FIELDS):
+                value = getattr(self, name)
+                if value != _DEFAULTS.get(name) and value is not getattr(engine, name, 0):
+                    raise PrivacyParameterError(
+                        f"A ready engine has its own {name}: give {name} to the FusionEngine, or a model in place "
+                        "of the engine."
+                    )
+        check_unmarked(self.unmarked)
+        unit_id(self.unit)
+        if self.timeout is not None and not 0 < self.timeout < math.inf:
+            raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
+        if self.max_retries < 0:
+            raise PrivacyParameterError("Expected max_retries to be an integer >= 0.")
+        Options.read(self.engine_options(), "DPFusionLLM")
+
+    # -- To and from other processes --
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle may hold, without touching the live object.
+
+        Raises:
+            UnsupportedError: If something is set that cannot be built again from names and numbers: a ledger
+                that a pickle leaves out would charge nobody.
+        """
+        if ready := self._ready_parts():
+            raise UnsupportedError(
+                f"An LLM with a ready {ready[0]} cannot be pickled. Make the LLM anew in the other process."
+            )
+        state = PlainModel.__getstate__(self)
+        kept = dict(state["__dict__"])
+        kept.pop("callback_manager", None)  # of this process
+        for name, value in kept.items():
+            try:
+                pickle.dumps(value)
+            except Exception:  # noqa: BLE001  the question is only whether it raises
+                failed = name
+                break
+        else:
+            return {**state, "__dict__": kept, "__pydantic_private__": None}
+        raise UnsupportedError(
+            f"The LLM's {failed} cannot be pickled. Make the LLM anew in the other process."
+        )
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """Return the settings by name; what no name or number says is listed under ``"ready"``."""
+        said = {"model": self.model, "device": self.device, "dtype": self.dtype}
+        named = {name: value for name, value in said.items() if isinstance(value, str)}
+        unsaid = [name for name in ("model_kwargs", "device_map") if getattr(self, name)]
+        return {**super().to_dict(**kwargs), **named, "ready": [*self._ready_parts(), *unsaid]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Make an LLM from its settings; parts that were ready objects are to be given again.
+
+        Raises:
+            PrivacyParameterError: If one of those is not given: an LLM that had a ledger shall not come back
+                without one.
+        """
+        missing = [name for name in data.get("ready", ()) if name not in kwargs]
+        if missing:
+            raise PrivacyParameterError(
+                f"The LLM was made with a {missing[0]}, which its settings cannot hold. Give it again: "
+                f"from_dict(data, {missing[0]}=...)."
+            )
+        return super().from_dict({name: value for name, value in data.items() if name != "ready"}, **kwargs)
+
+    def _ready_parts(self) -> list[str]:
+        """Return the names of what no name or number says."""
+        parts = [("engine", self._given), ("ledger", self.ledger), ("tagger", self.tagger)]
+        ready = [name for name, part in [*parts, ("tokenizer", self.tokenizer)] if part is not None]
+        ready += [] if isinstance(self.placeholder, str) else ["placeholder"]
+        return [*ready, *([] if isinstance(self.model, str) else ["model"])]
+
+    # -- What is made of the settings --
+
+    @property
+    def engine(self) -> FusionEngine:
+        """The engine; the first use loads the model."""
+        if self._engine is None:
+            backend = (
+                shared_backend(
+                    self.model,
+                    device=self.device,
+                    dtype=self.dtype,
+                    device_map=self.device_map,
+                    **self.model_kwargs,
+                )
+                if isinstance(self.model, str)
+                else TransformersBackend(self.model, self.tokenizer)
+            )
+            self._engine = FusionEngine(
+                backend, placeholder=self.placeholder, ledger=self.ledger, tagger=self.tagger
+            )
+        return self._engine
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model reads conversations, not only ready prompts."""
+        return bool(getattr(self.engine.backend.tokenizer, "chat_template", None))
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex wants to know of the model."""
+        backend = self.engine.backend
+        return LLMMetadata(
+            context_window=self.context_window or backend.context_length or _UNLIMITED,
+            num_output=self.max_tokens,
+            is_chat_model=self.has_chat_template,
+            is_function_calling_model=supports_tools(backend.tokenizer),
+            model_name=self.model if isinstance(self.model, str) else backend.fingerprint,
+            system_role=MessageRole.SYSTEM,
+        )
+
+    def rule(self, options: GenerationOptions | None = None) -> Rule:
+        """Return what holds for text without marks in a call with these options, by default the LLM's own."""
+        options = self.engine_options() if options is None else options
+        has_ledger = self.engine.ledger is not None
+        has_budget = has_ledger or any(options.get(name) is not None for name in ("epsilon", "beta"))
+        return Rule(effective_unmarked(self.unmarked, has_budget=has_budget), has_ledger, self.unit)
+
+    def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:
+        """Return the options of the engine: those of the LLM, and on top of them those of one call.
+
+        Raises:
+            PrivacyParameterError: If an option of the call is unknown.
+        """
+        return engine_options({name: getattr(self, name) for name in OWN}, said or {})
