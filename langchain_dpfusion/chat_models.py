@@ -16,13 +16,9 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from langchain_core.utils import secret_from_env
 from pydantic import (
     BaseModel,
-    ConfigDict,
-    Field,
     PrivateAttr,
-    SecretStr,
     ValidationError,
     field_serializer,
     model_validator,
@@ -33,16 +29,15 @@ from dpfusion_core.adapters import Call, Unmarked, effective_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.options import OnExhausted
-from dpfusion_core.privacy import Accounting, Neighbours, Spending
-from langchain_dpfusion import batching, engines, identity
-from langchain_dpfusion.fields import check_fields, check_picklable, named_fields, problem_of
+from langchain_dpfusion import batching, description, engines
+from langchain_dpfusion.checks import check_picklable, check_settings, named_fields, problem_of
+from langchain_dpfusion.conversation import Turn, admit
 from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import check_call, check_forms, engine_options, openai_tools, pick
-from langchain_dpfusion.reading import Turn, admit
 from langchain_dpfusion.replies import Replies
+from langchain_dpfusion.sealed_messages import seal, unseal, with_digests
 from langchain_dpfusion.sealed_runnables import SealedBinding, SealedInputs
-from langchain_dpfusion.sealing import seal, unseal, with_digests
+from langchain_dpfusion.settings import ChatSettings
 from langchain_dpfusion.structured import Method, structured
 
 # Types of the arguments that the methods of every chat model share.
@@ -71,7 +66,7 @@ _OF_RUNS = frozenset(
 )
 
 
-class ChatDPFusion(SealedInputs, BaseChatModel):
+class ChatDPFusion(SealedInputs, ChatSettings, BaseChatModel):
     """A chat model that bounds what its answers tell about the private parts of the conversation.
 
     Private is what carries ``is_private``: a message by ``additional_kwargs={"is_private": True}``, a
@@ -138,44 +133,6 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         8.0
     """
 
-    model: Any = None
-    tokenizer: Any = Field(default=None, exclude=True)
-    engine: Any = Field(default=None, exclude=True)
-    temperature: float | None = None
-    max_tokens: int | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    stop: list[str] | None = None
-    timeout: float | None = None
-    max_retries: int = Field(default=0, ge=0)
-    seed: int | None = None
-    device: Any = None
-    dtype: Any = "auto"
-    device_map: Any = None
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    epsilon: float | None = None
-    delta: float | None = None
-    order: float | None = None
-    beta: float | None = None
-    mixing_loss: float | None = None
-    responses: int | None = None
-    accounting: Accounting | None = None
-    spending: Spending | None = None
-    neighbours: Neighbours | None = None
-    on_exhausted: OnExhausted | None = None
-    ledger: PrivacyLedger | None = None
-    tagger: Any = Field(default=None, exclude=True)
-    placeholder: Any = PLACEHOLDER
-    unmarked: Unmarked | None = None
-    trace_private: bool = False
-    streaming: bool = False
-    cache_key: SecretStr | None = Field(
-        default_factory=secret_from_env("DPFUSION_CACHE_KEY", default=None), exclude=True, repr=False
-    )
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
-
     _engines: dict[str, FusionEngine] = PrivateAttr(default_factory=dict)
     _instance: str = PrivateAttr(default_factory=lambda: secrets.token_hex(8))
 
@@ -198,7 +155,7 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
 
     @model_validator(mode="after")
     def _check(self) -> "ChatDPFusion":
-        check_fields(self.__dict__)
+        check_settings(self)
         self._add_version("langchain-dpfusion", __version__)
         return self
 
@@ -223,12 +180,12 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         """
         update = named_fields(update or {}, type(self))
         copied = super().model_copy(update=update)
-        check_fields(copied.__dict__)
+        check_settings(copied)
         return copied
 
     def __getstate__(self) -> Any:
         """Pickle what can be built again from names and numbers; weights and keys stay here."""
-        check_picklable(self.__dict__)
+        check_picklable(self)
         state = super().__getstate__()
         state["__dict__"] = {**state["__dict__"], "cache_key": None}
         state["__pydantic_private__"] = {**state["__pydantic_private__"], "_engines": {}}
@@ -241,19 +198,14 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         return "dpfusion-chat"
 
     @property
-    def model_name(self) -> str:
-        """Name of the model."""
-        return identity.model_name(self.__dict__)
-
-    @property
     def _identifying_params(self) -> Mapping[str, Any]:
-        return identity.identifying_params(self.model_name, self.__dict__)
+        return description.identifying_params(self)
 
     def _get_ls_params(self, stop: _Stop = None, **kwargs: Any) -> LangSmithParams:
-        return identity.langsmith_params(self.model_name, self.__dict__, kwargs, stop)
+        return description.langsmith_params(self, kwargs, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        return identity.model_profile(self.engine)
+        return description.model_profile(self.engine)
 
     def _get_invocation_params(self, stop: _Stop = None, **kwargs: Any) -> dict[str, Any]:
         kwargs = check_call(kwargs)  # here, because callbacks are told next
@@ -294,9 +246,9 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
         call = check_call({name: value for name, value in call.items() if name not in _OF_RUNS})
         check_forms(call)
         ledger = self.ledger if self.engine is None else self.engine.ledger
-        settings = (pick(name, call, self.__dict__) for name in ("epsilon", "beta"))
+        settings = (pick(name, call, self) for name in ("epsilon", "beta"))
         has_budget = ledger is not None or any(setting is not None for setting in settings)
-        unmarked = effective_unmarked(pick("unmarked", call, self.__dict__), has_budget=has_budget)
+        unmarked = effective_unmarked(pick("unmarked", call, self), has_budget=has_budget)
         return unmarked, admit(unseal(messages), unmarked, has_ledger=ledger is not None)
 
     def _sealed(self, messages: Sequence[BaseMessage], unmarked: Unmarked) -> list[BaseMessage]:
@@ -347,8 +299,8 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
 
     def _digested(self, messages: Sequence[BaseMessage], call: Mapping[str, Any]) -> list[BaseMessage]:
         key = None if self.cache_key is None else self.cache_key.get_secret_value().encode()
-        settings = identity.opaque_settings(self._instance, self.__dict__)
-        unmarked: Unmarked = pick("unmarked", call, self.__dict__) or "public"
+        settings = description.opaque_settings(self._instance, self)
+        unmarked: Unmarked = pick("unmarked", call, self) or "public"
         return with_digests(seal(messages, unmarked, self._shown_placeholder), key, settings)
 
     @property
@@ -420,15 +372,15 @@ class ChatDPFusion(SealedInputs, BaseChatModel):
     def _call(self, messages: _Messages, stop: _Stop, kwargs: dict[str, Any]) -> tuple[Call, Replies]:
         kwargs = check_call(kwargs)
         _, turns = self._admit(messages, kwargs)
-        options = engine_options(self.__dict__, kwargs, stop)
-        name, timeout = kwargs.get("model"), pick("timeout", kwargs, self.__dict__)
+        options = engine_options(self, kwargs, stop)
+        name, timeout = kwargs.get("model"), pick("timeout", kwargs, self)
         conversation = [turn.to_core() for turn in turns]
         tools = () if options.get("tool_choice") == "none" else options.get("tools") or ()
         call = Call(self._engine_for(name), conversation, options, timeout, self.max_retries)
         return call, Replies(name or self.model_name, tools)
 
     def _engine_for(self, name: str | None) -> FusionEngine:
-        return engines.find_engine(self._engines, self.__dict__, self.model_name, name)
+        return engines.find_engine(self._engines, self, name)
 
     # --- Tools and structured output ---
 

@@ -13,10 +13,11 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from dpfusion_core.adapters import DocumentUnit, document_unit, seen
 from dpfusion_core.errors import ViewError, errors_as
-from langchain_dpfusion.artifacts import is_private_document
+from langchain_dpfusion.conversation import Piece
 from langchain_dpfusion.messages import private_block, private_message, public_block
 from langchain_dpfusion.options import named
-from langchain_dpfusion.reading import Piece, read
+from langchain_dpfusion.reading import read
+from langchain_dpfusion.redaction import is_private_document
 
 UnitOf = str | Callable[[Document], str | None] | None
 """Which privacy unit a document is: what its metadata say under a key, or what a function says. None, and

@@ -1,53 +1,48 @@
 """The engine of a chat model: built when it is first needed, and how it reads text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dpfusion_core.backends import TransformersBackend
-from dpfusion_core.backends.shared import shared_backend
+from dpfusion_core.adapters import load_engine
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import UnsupportedError
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.views import build_views
 from langchain_dpfusion.options import openai_tools
+from langchain_dpfusion.settings import ChatSettings
 
-_PARTS = ("placeholder", "ledger", "tagger")
+_PARTS = (
+    *("tokenizer", "device", "dtype", "device_map", "model_kwargs"),
+    *("placeholder", "ledger", "tagger"),
+)
 
 
-def find_engine(
-    built: dict[str, FusionEngine], fields: Mapping[str, Any], own: str, name: str | None
-) -> FusionEngine:
+def find_engine(built: dict[str, FusionEngine], settings: ChatSettings, name: str | None) -> FusionEngine:
     """Return the engine for a call.
 
     Args:
         built: The engines that there are, by their settings; a new one is added.
-        fields: The chat model's fields.
-        own: Name of the chat model's own model.
+        settings: Of the chat model.
         name: Name of the call's model; None for the chat model's own.
 
     Raises:
         UnsupportedError: If a ready model is asked for another one.
         BackendError: If the model cannot be loaded.
     """
-    model, engine = fields["model"], fields["engine"]
-    is_ready = engine is not None or not isinstance(model, str)
-    if is_ready and name is not None and name != own:
+    is_ready = settings.engine is not None or not isinstance(settings.model, str)
+    if is_ready and name is not None and name != settings.model_name:
         raise UnsupportedError("A chat model with a ready model cannot take another one for a call.")
-    if isinstance(engine, FusionEngine):
-        return engine
-    name = name or own
-    load = {option: fields[option] for option in ("device", "dtype", "device_map")} | fields["model_kwargs"]
-    parts = {part: fields[part] for part in _PARTS}
-    named = [value if isinstance(value, str) else id(value) for value in parts.values()]
-    which = name if isinstance(model, str) else id(model)  # ready models may share a name
-    key = repr((which, sorted(load.items()), named))
+    if isinstance(settings.engine, FusionEngine):
+        return settings.engine
+    model = settings.model if is_ready else name or settings.model
+    parts: dict[str, Any] = {part: getattr(settings, part) for part in _PARTS}
+    # Ready objects are told apart by what they are: their names may be the same, and they may have none.
+    said = {part: value if isinstance(value, str) else id(value) for part, value in parts.items()}
+    loading = [(part, repr(parts[part])) for part in ("device", "dtype", "device_map", "model_kwargs")]
+    key = repr((model if isinstance(model, str) else id(model), said | dict(loading)))
     if key not in built:
-        if isinstance(model, str):
-            backend = shared_backend(name, **load)
-        else:
-            backend = TransformersBackend(model, fields["tokenizer"])
-        built.setdefault(key, FusionEngine(backend, **parts))
+        built.setdefault(key, load_engine(model, **parts))
     return built[key]
 
 

@@ -15,11 +15,11 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
 from dpfusion_core.privacy import PrivacyBudget
 from langchain_dpfusion.chat_models import ChatDPFusion
-from langchain_dpfusion.commands import map_messages
 from langchain_dpfusion.messages import GUARANTEE_KEY, MessageT, mark_private
 from langchain_dpfusion.options import named
 from langchain_dpfusion.reading import has_private, hide, read
-from langchain_dpfusion.sealing import seal, without_text
+from langchain_dpfusion.sealed_messages import seal, without_text
+from langchain_dpfusion.tool_results import map_messages
 
 _SPENT = "The privacy budget of this request is spent; I cannot answer from private data any more."
 

@@ -11,6 +11,7 @@ from dpfusion_core.adapters import check_unmarked
 from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.options import GenerationOptions, canonical, default_of, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice, check_tools
+from langchain_dpfusion.settings import ChatSettings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -103,18 +104,18 @@ def check_forms(call: Mapping[str, Any]) -> None:
         json_schema(call["response_format"])
 
 
-def pick(name: str, call: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
+def pick(name: str, call: Mapping[str, Any], settings: ChatSettings) -> Any:
     """Return an option of a call; where the call says nothing, the chat model's."""
-    return model.get(name) if call.get(name) is None else call[name]
+    return getattr(settings, name) if call.get(name) is None else call[name]
 
 
 def engine_options(
-    model: Mapping[str, Any], call: Mapping[str, Any], stop: Sequence[str] | None
+    settings: ChatSettings, call: Mapping[str, Any], stop: Sequence[str] | None
 ) -> GenerationOptions:
     """Put together what the engine is asked for.
 
     Args:
-        model: The chat model's fields by name; those that are None say nothing.
+        settings: Of the chat model; those that are None say nothing.
         call: The options of the call, which come first.
         stop: Stop strings of the call, which replace the model's; None leaves those.
 
@@ -126,10 +127,9 @@ def engine_options(
         PrivacyParameterError: If ``tools``, ``response_format`` or ``tool_choice`` is none that is known.
     """
     names = set(OWN) - {"stop"}
-    options: dict[str, Any] = dict(
-        merge_options({name: model.get(name) for name in names}, {name: call.get(name) for name in names})
-    )
-    stops = model.get("stop") if stop is None else stop
+    own = {name: getattr(settings, name) for name in names}
+    options: dict[str, Any] = dict(merge_options(own, {name: call.get(name) for name in names}))
+    stops = settings.stop if stop is None else stop
     if stops:
         options["stop"] = [stops] if isinstance(stops, str) else list(stops)
     if call.get("tools"):

@@ -10,9 +10,9 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import PromptValue
 
 from dpfusion_core.adapters import Unmarked, check_unmarked
-from langchain_dpfusion.artifacts import document_of, redact_documents, redacted_document
 from langchain_dpfusion.messages import PLACEHOLDER
-from langchain_dpfusion.sealing import seal
+from langchain_dpfusion.redaction import document_of, redact_documents, redacted_document
+from langchain_dpfusion.sealed_messages import seal
 
 if TYPE_CHECKING:
     from langsmith import Client

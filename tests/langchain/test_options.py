@@ -7,17 +7,18 @@ from langchain_core.tools import tool
 
 from dpfusion_core import PrivacyParameterError
 from langchain_dpfusion.options import check_call, engine_options, json_schema, openai_tools
+from langchain_dpfusion.settings import ChatSettings
 
 
 def test_a_call_comes_before_the_model() -> None:
-    model = {
-        "epsilon": 8.0,
-        "delta": 1e-6,
-        "max_tokens": 50,
-        "stop": ["a"],
-        "temperature": 0.5,
-        "top_k": None,
-    }
+    model = ChatSettings(
+        epsilon=8.0,
+        delta=1e-6,
+        max_tokens=50,
+        stop=["a"],
+        temperature=0.5,
+        top_k=None,
+    )
     assert engine_options(model, {}, None) == {
         "epsilon": 8.0,
         "delta": 1e-6,
@@ -39,13 +40,16 @@ def test_a_call_comes_before_the_model() -> None:
 
 def test_tools_and_forms() -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    assert engine_options({}, {"tools": tools, "tool_choice": "required"}, None)["tool_choice"] == "any"
-    assert engine_options({}, {"tools": tools}, None)["tool_choice"] == "auto"
-    assert engine_options({}, {"response_format": {"type": "json_object"}}, None)["json_schema"] == {
-        "type": "object"
-    }
+    assert (
+        engine_options(ChatSettings(), {"tools": tools, "tool_choice": "required"}, None)["tool_choice"]
+        == "any"
+    )
+    assert engine_options(ChatSettings(), {"tools": tools}, None)["tool_choice"] == "auto"
+    assert engine_options(ChatSettings(), {"response_format": {"type": "json_object"}}, None)[
+        "json_schema"
+    ] == {"type": "object"}
     with pytest.raises(PrivacyParameterError):
-        engine_options({}, {"tools": ["f"]}, None)
+        engine_options(ChatSettings(), {"tools": ["f"]}, None)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,28 @@ LAZY = {
 }
 
 
+PACKAGES = {
+    "dpfusion_core": PACKAGE,
+    "langchain_dpfusion": ROOT / "langchain_dpfusion",
+    "llamaindex_dpfusion": ROOT / "llamaindex_dpfusion",
+}
+
+LONGEST = 300
+"""Lines of a module, beyond which it holds more than one meaning."""
+
+# Modules that are longer, and how long they may be at most: the numbers only go down.
+LONG: dict[str, int] = {
+    "dpfusion_core/ledger/store.py": 400,
+    "dpfusion_core/options.py": 380,
+    "dpfusion_core/tagging/document_privacy.py": 361,
+    "dpfusion_core/views.py": 310,
+    "langchain_dpfusion/chat_models.py": 440,
+}
+
+# Modules that import each other for type checking alone. No other may join them.
+ENTANGLED = {f"dpfusion_core.backends.{name}" for name in ("probe", "rows", "sessions", "transformers")}
+
+
 def _module(path: Path) -> str:
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -211,6 +233,86 @@ def test_public_names_are_sorted_and_resolve() -> None:
     assert package.__all__ == sorted(package.__all__)
     assert len(package.__all__) == len(set(package.__all__))
     assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def _imports_of(tree: ast.AST, package: str, modules: set[str]) -> set[str]:
+    """Return the modules of one package that a file imports, in functions and for type checking too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, node.module] if node.module else above)
+            inner = {f"{base}.{alias.name}" for alias in node.names}
+            # In `from package import x`, x is a module, or a name of the package itself.
+            found |= (inner & modules) | ({base} if inner - modules else set())
+    return found & modules
+
+
+def _graph(root: Path) -> dict[str, set[str]]:
+    """Return what each module of a package imports. What a module's ``__getattr__`` loads is for others."""
+    files = {}
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph = {}
+    for name, path in files.items():
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        graph[name] = _imports_of(tree, package, set(files)) - {name}
+    return graph
+
+
+def _on_circles(graph: dict[str, set[str]]) -> set[str]:
+    """Return the modules that import themselves by way of others."""
+
+    def below(name: str) -> set[str]:
+        found: set[str] = set()
+        rest = list(graph[name])
+        while rest:
+            each = rest.pop()
+            if each not in found:
+                found.add(each)
+                rest += graph[each]
+        return found
+
+    return {name for name in graph if name in below(name)}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other(package: str) -> None:
+    """Imports for type checking count: whoever reads a circle must read all of it to understand a part."""
+    graph = _graph(PACKAGES[package])
+    assert len(graph) > 20
+    assert _on_circles(graph) - ENTANGLED == set()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("from parts import b", "from parts.a import A"),
+        ("from parts.b import B", "from . import a"),
+        ("import parts.b", "def f():\n    from .a import A"),
+        ("from .b import B", "if TYPE_CHECKING:\n    from parts.a import A"),
+    ],
+)
+def test_a_circle_is_found(tmp_path: Path, one: str, two: str) -> None:
+    root = tmp_path / "parts"
+    root.mkdir()
+    for name, text in (("__init__", ""), ("a", one), ("b", two)):
+        (root / f"{name}.py").write_text(text, encoding="utf-8")
+    assert _on_circles(_graph(root)) == {"parts.a", "parts.b"}
+    (root / "b.py").write_text("", encoding="utf-8")
+    assert _on_circles(_graph(root)) == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_is_long(package: str) -> None:
+    root = PACKAGES[package]
+    names = [path.relative_to(root.parent).as_posix() for path in root.rglob("*.py")]
+    lengths = {name: len((root.parent / name).read_text(encoding="utf-8").splitlines()) for name in names}
+    assert {name: lines for name, lines in lengths.items() if lines > LONG.get(name, LONGEST)} == {}
 
 
 @pytest.mark.parametrize("package", ["langchain_dpfusion", "llamaindex_dpfusion"])

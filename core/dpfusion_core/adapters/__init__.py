@@ -6,6 +6,7 @@ protected, charged and refused alike wherever it comes from.
 
 from dpfusion_core.adapters.calls import Call
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
+from dpfusion_core.adapters.engines import load_engine
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import LONG, SHORT, PrivateTexts, seen
 from dpfusion_core.adapters.unmarked import (
@@ -33,6 +34,7 @@ __all__ = [
     "document_unit",
     "effective_unmarked",
     "is_private",
+    "load_engine",
     "seen",
     "warn_unstable",
 ]

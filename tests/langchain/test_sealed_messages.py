@@ -11,8 +11,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 from dpfusion_core import ViewError
 from langchain_dpfusion import mark_private, private_block
-from langchain_dpfusion.reading import Turn, read, to_core
-from langchain_dpfusion.sealing import seal, unseal, with_digests, without_text
+from langchain_dpfusion.conversation import Turn
+from langchain_dpfusion.reading import read, to_core
+from langchain_dpfusion.sealed_messages import seal, unseal, with_digests, without_text
 from tests.langchain.leaks import SECRET, as_text
 
 MESSAGES: list[BaseMessage] = [
