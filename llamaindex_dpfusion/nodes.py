@@ -17,7 +17,7 @@ from llama_index.core.schema import (
 
 from dpfusion_core.errors import UnsupportedError, ViewError
 from llamaindex_dpfusion.claims import claim
-from llamaindex_dpfusion.marks import LIKE, Tag
+from llamaindex_dpfusion.seal_marks import LIKE, Tag
 from llamaindex_dpfusion.sealing import sealer
 from llamaindex_dpfusion.seals import Seal
 

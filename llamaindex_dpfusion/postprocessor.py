@@ -12,9 +12,9 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT
 from dpfusion_core.options import canonical
-from llamaindex_dpfusion.marks import Tag
 from llamaindex_dpfusion.nodes import SealedNode
 from llamaindex_dpfusion.options import named_as
+from llamaindex_dpfusion.seal_marks import Tag
 from llamaindex_dpfusion.tracing import bare, untraced
 from llamaindex_dpfusion.units import UnitOf, check_unit, unit_of_node
 
