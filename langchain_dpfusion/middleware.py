@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal, NotRequired
 
 from langchain.agents.middleware import AgentMiddleware, AgentState, ModelRequest, ModelResponse
@@ -25,6 +26,7 @@ _SPENT = "The privacy budget of this request is spent; I cannot answer from priv
 
 
 Role = Literal["human", "system"]
+Roles = Sequence[Role] | AbstractSet[Role]  # mypy reads a tuple as literals here, and not for Collection
 
 
 class DPFusionState(AgentState[Any]):
@@ -82,8 +84,8 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         self,
         *,
         private_tools: Collection[str] | None = None,
-        private_roles: Collection[Role] = (),
-        public_roles: Collection[Role] | None = None,
+        private_roles: Roles = (),
+        public_roles: Roles | None = None,
         budget: PrivacyBudget | None = None,
         calls: int = 4,
         on_exhausted: Literal["end", "raise", "zero-out"] = "end",

@@ -65,7 +65,7 @@ def test_construction_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_instances_of_one_model_share_its_weights() -> None:
     first, second = (
-        ChatDPFusion(model="dpfusion-tiny", alpha=2.0, beta=beta, max_tokens=2) for beta in (0.1, 0.2)
+        ChatDPFusion(model="dpfusion-tiny", order=2.0, beta=beta, max_tokens=2) for beta in (0.1, 0.2)
     )
     assert (
         first._engine_for(None).backend is second._engine_for(None).backend is shared_backend("dpfusion-tiny")
@@ -143,9 +143,8 @@ def test_a_ready_engine_has_its_own_placeholder() -> None:
 
 
 def test_what_other_chat_models_take_is_taken() -> None:
-    ChatDPFusion(
-        model="dpfusion-tiny", api_key="none", streaming=True, verbose=False, tags=["a"], cache=False
-    )
+    make: Any = ChatDPFusion
+    make(model="dpfusion-tiny", api_key="none", streaming=True, verbose=False, tags=["a"], cache=False)
 
 
 # --- Answers ---

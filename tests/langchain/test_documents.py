@@ -168,7 +168,12 @@ PROMPT = ChatPromptTemplate.from_messages(
 def test_an_unmodified_stuff_documents_chain_is_private_as_a_whole() -> None:
     seen: list[Any] = []
     llm = chat()
-    chain = create_stuff_documents_chain(llm | (lambda m: (seen.append(m), m)[1]), PROMPT)
+
+    def watch(message: Any) -> Any:
+        seen.append(message)
+        return message
+
+    chain = create_stuff_documents_chain(llm | watch, PROMPT)
     assert chain.invoke({"context": DOCUMENTS, "input": "?"}) == "It does not."
     assert units(seen[0]) == 1
 

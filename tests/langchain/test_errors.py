@@ -62,7 +62,7 @@ INPUTS: dict[str, Any] = {
     "a public surrogate": [HumanMessage(f"{SECRET} \ud800"), *PRIVATE],
     "an image": [HumanMessage([{"type": "image_url", "image_url": {"url": SECRET}}])],
     "a block of no kind": [HumanMessage([{"type": SECRET, "x": SECRET}])],
-    "an unknown role": [ChatMessage(SECRET, role=SECRET)],
+    "an unknown role": [ChatMessage(content=SECRET, role=SECRET)],
     "a unit on public text": [HumanMessage(SECRET, additional_kwargs={"unit": SECRET})],
     "two units": [HumanMessage(SECRET, additional_kwargs={**MARK, "unit": SECRET}, unit="b")],
     "a unit that is no name": [HumanMessage(SECRET, additional_kwargs={**MARK, "unit": [SECRET]})],
@@ -92,9 +92,10 @@ MODELS: dict[str, Callable[[], ChatDPFusion]] = {
         engine=FusionEngine(scripted_backend("x"), placeholder=raising), epsilon=8.0
     ),
 }
+MAKE: Any = ChatDPFusion  # given what it does not take
 BUILDS: dict[str, Callable[[], Any]] = {
-    "an unknown argument": lambda: ChatDPFusion(model="dpfusion-tiny", **{SECRET.replace("-", "_"): SECRET}),
-    "a wrong argument": lambda: ChatDPFusion(model="dpfusion-tiny", temperature=SECRET),
+    "an unknown argument": lambda: MAKE(model="dpfusion-tiny", **{SECRET.replace("-", "_"): SECRET}),
+    "a wrong argument": lambda: MAKE(model="dpfusion-tiny", temperature=SECRET),
     "a wrong field": lambda: setattr(chat(), "epsilon", SECRET),
     "an unknown tool": lambda: chat().bind_tools([{SECRET: SECRET}]),
     "a template": lambda: private_template(f"{{{SECRET} oh"),
@@ -203,8 +204,9 @@ def test_tools_in_a_prompt_that_fail_to_convert() -> None:
 
 def test_a_retriever_of_the_tool_may_raise_what_it_likes() -> None:
     """The error of a retriever is the application's: it passes as it is."""
+    broken: Any = _Broken()
     with pytest.raises(Exception, match="retriever"):
-        create_private_retriever_tool(_Broken(), "search", "Search.").invoke({"query": "x"})
+        create_private_retriever_tool(broken, "search", "Search.").invoke({"query": "x"})
 
 
 class _Broken:

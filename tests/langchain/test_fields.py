@@ -34,7 +34,8 @@ def ledger() -> PrivacyLedger:
 
 
 def tiny(**options: Any) -> ChatDPFusion:
-    return ChatDPFusion(**{"model": "dpfusion-tiny", "epsilon": 2.0, "max_tokens": 3} | options)
+    given: dict[str, Any] = {"model": "dpfusion-tiny", "epsilon": 2.0, "max_tokens": 3, **options}
+    return ChatDPFusion(**given)
 
 
 def guarantee(llm: Any, **call: Any) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def test_a_misspelt_option_is_refused_with_the_right_name(place: str, name: str)
         (lambda: DPFusionMiddleware(on_exausted="end"), "on_exhausted"),  # type: ignore[call-arg]
         (lambda: PrivateDocumentFormatter(privat=None), "private"),  # type: ignore[call-arg]
         (lambda: PrivateDocumentFormatter(units="source"), "unit"),  # type: ignore[call-arg]
-        (lambda: create_private_retriever_tool(None, "a", "b", unitt="x"), "unit"),  # type: ignore
+        (lambda: create_private_retriever_tool(None, "a", "b", unitt="x"), "unit"),  # type: ignore[arg-type, call-arg]
         (lambda: DPDocumentTransformer(tiny(), instructions="x"), "instruction"),  # type: ignore[call-arg]
         (lambda: private_template("{x}", publik=[]), "public"),  # type: ignore[call-arg]
         (lambda: DPDocumentTransformer(tiny()).transform_documents([Document("x")], epsilo=1), "epsilon"),
@@ -105,10 +106,11 @@ def test_the_length_has_the_names_that_others_give_it(name: str) -> None:
 
 
 def test_the_model_has_the_name_that_others_give_it() -> None:
-    assert ChatDPFusion(model_name="dpfusion-tiny").model_name == "dpfusion-tiny"
+    make: Any = ChatDPFusion
+    assert make(model_name="dpfusion-tiny").model_name == "dpfusion-tiny"
     assert guarantee(tiny(neighbors="replace"))["neighbours"] == "replace"
     with pytest.raises(PrivacyParameterError, match="twice"):
-        ChatDPFusion(model="dpfusion-tiny", model_name="dpfusion-tiny")
+        make(model="dpfusion-tiny", model_name="dpfusion-tiny")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers import LangChainTracer
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from dpfusion_core import (
     BackendError,
@@ -294,7 +294,7 @@ def test_models_with_other_taggers_do_not_share_answers() -> None:
     rows = Rows()
     for phrases in (["Alice"], ["name"]):
         llm = ChatDPFusion(
-            model="dpfusion-tiny", alpha=2.0, beta=1.0, max_tokens=3, cache=rows, tagger=PhraseTagger(phrases)
+            model="dpfusion-tiny", order=2.0, beta=1.0, max_tokens=3, cache=rows, tagger=PhraseTagger(phrases)
         )
         llm.invoke(ask("Alice"))
     assert len(rows._cache) == 2
@@ -360,7 +360,11 @@ def test_the_global_cache_is_served_too() -> None:
 
 def secretive() -> ChatDPFusion:
     llm = ChatDPFusion(
-        model="dpfusion-tiny", epsilon=8.0, max_tokens=2, tagger=PhraseTagger([SECRET]), cache_key=SECRET
+        model="dpfusion-tiny",
+        epsilon=8.0,
+        max_tokens=2,
+        tagger=PhraseTagger([SECRET]),
+        cache_key=SecretStr(SECRET),
     )
     llm.invoke(CONVERSATIONS["message"])
     return llm
@@ -381,7 +385,7 @@ def test_repr_and_dumps_of_the_model_hold_no_text_and_no_key() -> None:
 
 
 def test_a_pickle_of_the_model_holds_no_text_and_no_key() -> None:
-    llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=2, cache_key=SECRET)
+    llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=2, cache_key=SecretStr(SECRET))
     llm.invoke(CONVERSATIONS["message"])
     pickled = pickle.dumps(llm)
     assert SECRET.encode() not in pickled

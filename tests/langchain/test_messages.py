@@ -61,7 +61,7 @@ PLACES = {
     "additional_kwargs": HumanMessage("x", additional_kwargs=FLAG),
     "response_metadata": AIMessage("x", response_metadata=FLAG),
     "attribute": HumanMessage("x", is_private=True),
-    "field of a subclass": Flagged("x"),
+    "field of a subclass": Flagged(content="x"),
     "extras of a block": HumanMessage([{"type": "text", "text": "x", "extras": FLAG}]),
     "block itself": HumanMessage([{"type": "text", "text": "x", **FLAG}]),
     "message over blocks": HumanMessage(["x"], additional_kwargs=FLAG),
@@ -156,7 +156,7 @@ def test_a_unit_in_the_metadata_of_a_public_message_is_something_else() -> None:
         HumanMessage("x", additional_kwargs={"is_private": True, "unit": ""}),
         HumanMessage("x", additional_kwargs={"is_private": True, "unit": ["a"]}),
         HumanMessage("x", additional_kwargs={"is_private": True, "unit": "a"}, unit="b"),
-        ChatMessage("x", role="stranger"),
+        ChatMessage(content="x", role="stranger"),
         RemoveMessage(id="1"),
         AIMessage("x", additional_kwargs=FLAG, tool_calls=[{"name": "f", "args": {}, "id": "1"}]),
     ],
@@ -211,8 +211,8 @@ def test_roles() -> None:
         HumanMessage("h", name="Ann"),
         AIMessage("a", tool_calls=[{"name": "f", "args": {"x": 1}, "id": "1"}]),
         ToolMessage("t", tool_call_id="1", additional_kwargs={"is_private": False}),
-        FunctionMessage("f", name="g", additional_kwargs={"is_private": False}),
-        ChatMessage("c", role="user"),
+        FunctionMessage(content="f", name="g", additional_kwargs={"is_private": False}),
+        ChatMessage(content="c", role="user"),
         AIMessageChunk(content="k"),
     ]
     assert to_core(conversation) == [
@@ -330,10 +330,9 @@ def test_marks_survive(way: str, ours: str) -> None:
 
 @pytest.mark.parametrize("ours", OURS)
 def test_strict_checkpoints_bring_back_messages_of_the_same_kind(ours: str) -> None:
-    again = _through(JsonPlusSerializer(allowed_msgpack_modules=None), OURS[ours])
-    assert isinstance(
-        again, type(OURS[ours]).__mro__[1] if ours in ("formatter", "template") else type(OURS[ours])
-    )
+    again: Any = _through(JsonPlusSerializer(allowed_msgpack_modules=None), OURS[ours])
+    kind: Any = type(OURS[ours]).__mro__[1] if ours in ("formatter", "template") else type(OURS[ours])
+    assert isinstance(again, kind)
     assert one(again) == one(OURS[ours])
 
 

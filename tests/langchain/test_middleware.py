@@ -286,7 +286,8 @@ def test_a_fallback_to_another_model_never_sees_private_text(is_async: bool, is_
     backend._script = failing
     llm = ChatDPFusion(engine=FusionEngine(backend), epsilon=8.0, max_tokens=80, unmarked="public")
     ours, fallback = DPFusionMiddleware(), ModelFallbackMiddleware(other)
-    agent = create_agent(llm, [lookup], middleware=[fallback, ours] if is_outer else [ours, fallback])
+    middleware: list[Any] = [fallback, ours] if is_outer else [ours, fallback]
+    agent = create_agent(llm, [lookup], middleware=middleware)
     if is_outer:  # our middleware is asked about the fallback, and refuses
         with pytest.raises((UnsupportedError, BackendError)):
             run(agent, is_async)
@@ -301,9 +302,8 @@ def test_a_fallback_to_another_model_never_sees_private_text(is_async: bool, is_
 def test_a_summariser_never_sees_private_text(is_async: bool) -> None:
     other = eavesdropper()
     summary = SummarizationMiddleware(model=other, trigger=("messages", 4), keep=("messages", 1))
-    agent = create_agent(
-        chat(calls=1), [lookup], middleware=[DPFusionMiddleware(), summary], checkpointer=InMemorySaver()
-    )
+    middleware: list[Any] = [DPFusionMiddleware(), summary]
+    agent = create_agent(chat(calls=1), [lookup], middleware=middleware, checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "1"}}
     question = {"messages": [mark_private(HumanMessage(f"I am {SECRET}. Who was treated?"))]}
     first = run(agent, is_async, question, **config)
@@ -423,7 +423,7 @@ def test_an_agent_answers_in_a_given_form(is_async: bool) -> None:
         return '{"count": 1}'
 
     llm = ChatDPFusion(engine=scripted_engine(says), epsilon=8.0, max_tokens=120, unmarked="public")
-    agent = create_agent(llm, [lookup], middleware=[DPFusionMiddleware()], response_format=Treated)
+    agent: Any = create_agent(llm, [lookup], middleware=[DPFusionMiddleware()], response_format=Treated)
     result: Any = asyncio.run(agent.ainvoke(QUESTION)) if is_async else agent.invoke(QUESTION)
     assert result["structured_response"] == Treated(count=1)
     assert [message.type for message in result["messages"]] == [

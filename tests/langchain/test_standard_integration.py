@@ -150,5 +150,5 @@ class TestEmbedded(Standard):
         super().test_agent_loop(model)
 
     @VALUES
-    def test_unicode_tool_call_integration(self, model: Any) -> None:  # type: ignore[override]
+    def test_unicode_tool_call_integration(self, model: Any) -> None:
         super().test_unicode_tool_call_integration(model)

@@ -171,9 +171,8 @@ def agent(config: Any, **options: Any) -> Any:
 
 def plain_agent(config: Any) -> Any:
     search = create_private_retriever_tool(retriever(), "search", "Finds records.")
-    return create_agent(chat(calling), [search]).invoke({"messages": [("human", "Who?")]}, config)[
-        "messages"
-    ][-1]
+    asked: Any = {"messages": [("human", "Who?")]}
+    return create_agent(chat(calling), [search]).invoke(asked, config)["messages"][-1]
 
 
 def async_agent(config: Any) -> Any:

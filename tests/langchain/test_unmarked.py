@@ -57,8 +57,9 @@ DOCUMENTS = [
     Document(f"{SECRET} owes forty kroner to the baker.", metadata={"source": "records/debts.txt"}),
 ]
 QUESTION = "Who was treated?"
+ASKED: Any = {"messages": [("user", QUESTION)]}
 EXAMPLE = AIMessage("", tool_calls=[{"name": "Person", "args": {"name": SECRET}, "id": "1"}])
-RETRIEVER = RunnableLambda(lambda query: DOCUMENTS)
+RETRIEVER: Any = RunnableLambda(lambda query: DOCUMENTS)
 
 
 def format_docs(documents: list[Document]) -> str:
@@ -96,9 +97,8 @@ def hub_prompt(llm: Any) -> Any:
     prompt = ChatPromptTemplate.from_template(
         "Answer the question.\nQuestion: {question}\nContext: {context}"
     )
-    return prompt.invoke({"question": QUESTION, "context": format_docs(DOCUMENTS)}) and (prompt | llm).invoke(
-        {"question": QUESTION, "context": format_docs(DOCUMENTS)}
-    )
+    prompt.invoke({"question": QUESTION, "context": format_docs(DOCUMENTS)})
+    return (prompt | llm).invoke({"question": QUESTION, "context": format_docs(DOCUMENTS)})
 
 
 def history_aware(llm: Any) -> Any:
@@ -144,7 +144,7 @@ def compressed(compressor: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def agentic_rag(llm: Any) -> Any:
     tool = create_retriever_tool(_Retriever(), "search", "Search the records.")
     agent = create_agent(llm, [tool], system_prompt="Search if you need to.")
-    return agent.invoke({"messages": [("user", QUESTION)]})
+    return agent.invoke(ASKED)
 
 
 def prompt_with_context(llm: Any) -> Any:
@@ -152,7 +152,7 @@ def prompt_with_context(llm: Any) -> Any:
     def context(request: Any) -> str:
         return f"Use the following context:\n\n{format_docs(DOCUMENTS)}"
 
-    return create_agent(llm, tools=[], middleware=[context]).invoke({"messages": [("user", QUESTION)]})
+    return create_agent(llm, tools=[], middleware=[context]).invoke(ASKED)
 
 
 def graph(llm: Any) -> Any:
@@ -355,7 +355,7 @@ def test_strict_is_not_excused_by_a_private_message_elsewhere() -> None:
 
 def test_what_is_gone_names_what_takes_its_place() -> None:
     for build in (
-        lambda: ChatDPFusion(model="dpfusion-tiny", default_private="all"),
+        lambda: ChatDPFusion(model="dpfusion-tiny", default_private="all"),  # type: ignore[call-arg]
         lambda: chat()[0].invoke("x", default_private=None),
         lambda: chat()[0].bind_tools([], default_private=None),
     ):
@@ -374,7 +374,7 @@ def test_an_agent_whose_question_is_said_to_be_public_protects_what_its_tools_re
         llm, backend = chat(**options)
         tool = create_retriever_tool(_Retriever(), "search", "Search the records.")
         agent = create_agent(llm, [tool], system_prompt="Search.", middleware=middleware)
-        agent.invoke({"messages": [("user", QUESTION)]})
+        agent.invoke(ASKED)
         assert len(backend.requests) == 2
         assert SECRET not in public_views(backend)
         assert SECRET in backend.requests[1][1]
@@ -389,9 +389,10 @@ def test_the_middleware_vouches_for_the_question_and_not_for_what_is_written_int
         return {"messages": [last.model_copy(update={"content": f"{last.text}\n\n{TEXT}"})]}
 
     llm, backend = chat()
-    agent = create_agent(llm, [], middleware=[DPFusionMiddleware(), augment])
+    middleware: list[Any] = [DPFusionMiddleware(), augment]
+    agent = create_agent(llm, [], middleware=middleware)
     with pytest.raises(RefusedError):
-        agent.invoke({"messages": [("user", QUESTION)]})
+        agent.invoke(ASKED)
     assert backend.requests == []
 
 
@@ -401,13 +402,13 @@ def test_the_middleware_does_not_vouch_for_a_system_prompt_unless_told() -> None
         return f"Use the following context:\n\n{TEXT}"
 
     llm, backend = chat()
+    question: Any = {"messages": [("user", "?!")]}
+    vouching: list[Any] = [DPFusionMiddleware(), context]
     with pytest.raises(RefusedError):
-        create_agent(llm, [], middleware=[DPFusionMiddleware(), context]).invoke(
-            {"messages": [("user", "?!")]}
-        )
+        create_agent(llm, [], middleware=vouching).invoke(question)
     assert backend.requests == []
-    private = DPFusionMiddleware(private_roles=("system",))
-    create_agent(llm, [], middleware=[context, private]).invoke({"messages": [("user", QUESTION)]})
+    middleware: list[Any] = [context, DPFusionMiddleware(private_roles=("system",))]
+    create_agent(llm, [], middleware=middleware).invoke(ASKED)
     assert SECRET not in public_views(backend)
     assert len(backend.requests) == 1
 
@@ -523,7 +524,7 @@ def test_a_unit_is_what_the_caller_says_whatever_was_seen_before() -> None:
 
 def test_an_answer_of_ours_may_be_quoted() -> None:
     backend = ScriptedBackend.saying(TEXT)
-    llm = ChatDPFusion(engine=FusionEngine(backend), alpha=2.0, beta=500.0, max_tokens=60)
+    llm = ChatDPFusion(engine=FusionEngine(backend), order=2.0, beta=500.0, max_tokens=60)
     answer = llm.invoke([mark_private(HumanMessage(TEXT)), HumanMessage(QUESTION)])
     assert SECRET in answer.text
     assert llm.invoke(f"You said: {answer.text}", unmarked="public").text
@@ -548,5 +549,5 @@ def test_what_a_tool_says_of_nothing_and_what_it_repeats_of_the_question_are_nob
         llm, [search], middleware=middleware, system_prompt="Say so if you have no results found."
     )
     for _ in range(2):
-        asked = {"messages": [("user", "What does the record of the patient in Oslo say of gout?")]}
+        asked: Any = {"messages": [("user", "What does the record of the patient in Oslo say of gout?")]}
         assert agent.invoke(asked)["messages"][-1].text == "Gone."

@@ -71,7 +71,7 @@ class RecordingBackend:
         self.eos_token_ids = frozenset([self.tokenizer.eos_token_id])
         self.context_length = context_length
         self.answer = answer
-        self.ledger = RecordingLedger()
+        self.ledger: Any = RecordingLedger()
         self.calls: list[Call] = []
         self.open_sessions = 0
 
@@ -120,7 +120,7 @@ def recording_llm(
 ) -> tuple[DPFusionLLM, RecordingBackend]:
     """Return an LLM and the backend that remembers what it is asked."""
     backend = RecordingBackend(answer if callable(answer) else lambda prompt: answer, context_length)
-    engine = FusionEngine(backend, ledger=backend.ledger if has_ledger else None)  # type: ignore[arg-type]
+    engine = FusionEngine(backend, ledger=backend.ledger if has_ledger else None)
     return DPFusionLLM(engine=engine, **{"alpha": 2.0, "beta": 0.01, "max_tokens": 40, **options}), backend
 
 

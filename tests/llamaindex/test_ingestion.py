@@ -85,20 +85,19 @@ def test_the_cache_gives_the_same_release_again_and_knows_every_setting() -> Non
     first = run()
     assert run()[0].node_id == first[0].node_id
     assert len(backend.calls) == 1
-    for calls, changes in enumerate(
-        [
-            {"alpha": 3.0},
-            {"beta": 0.02},
-            {"max_tokens": 30},
-            {"seed": 1},
-            {"system_prompt": "x"},
-            {"delta": 1e-6},
-        ],
-        2,
-    ):
+    changed: list[dict[str, Any]] = [
+        {"alpha": 3.0},
+        {"beta": 0.02},
+        {"max_tokens": 30},
+        {"seed": 1},
+        {"system_prompt": "x"},
+        {"delta": 1e-6},
+    ]
+    for calls, changes in enumerate(changed, 2):
         run(**changes)
         assert len(backend.calls) == calls
-    assert "Ingrid" not in str(cache.cache.to_dict())
+    store: Any = cache.cache
+    assert "Ingrid" not in str(store.to_dict())
 
 
 def test_another_instruction_is_another_cache_key() -> None:

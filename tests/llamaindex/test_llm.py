@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.output_parsers import PydanticOutputParser
@@ -120,14 +120,21 @@ def test_an_unknown_policy_is_refused() -> None:
         DPFusionLLM(complete_policy="whatever")
 
 
+def raw_of(response: ChatResponse) -> dict[str, Any]:
+    assert isinstance(response.raw, dict)
+    return response.raw
+
+
 def test_options_of_a_call_come_first() -> None:
     llm, _ = recording_llm("one two three four five six", max_tokens=40, alpha=2.0, beta=0.01)
-    raw = llm.chat(CHAT, max_tokens=2).raw
+    raw = raw_of(llm.chat(CHAT, max_tokens=2))
     assert raw["finish_reason"] == "length"
     assert raw["dp_fusion"]["max_tokens"] == 2
     assert llm.chat(CHAT, stop=["three"]).message.content == "one two "
-    assert llm.chat(CHAT, epsilon=3.0, delta=1e-6).raw["dp_fusion"]["epsilon"] == pytest.approx(3.0, rel=1e-3)
-    assert llm.chat(CHAT, seed=1).raw["dp_fusion"]["private"] is False
+    assert raw_of(llm.chat(CHAT, epsilon=3.0, delta=1e-6))["dp_fusion"]["epsilon"] == pytest.approx(
+        3.0, rel=1e-3
+    )
+    assert raw_of(llm.chat(CHAT, seed=1))["dp_fusion"]["private"] is False
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,7 @@ def test_unknown_options_are_refused_without_their_value() -> None:
 
 def test_a_public_chat_needs_no_budget() -> None:
     backend = RecordingBackend(lambda prompt: "Yes.", None)
-    raw = DPFusionLLM(engine=FusionEngine(backend), temperature=0.0).chat([ChatMessage("Hello.")]).raw
+    raw = raw_of(DPFusionLLM(engine=FusionEngine(backend), temperature=0.0).chat([ChatMessage("Hello.")]))
     assert raw["dp_fusion"]["accounting"] == "none"
 
 
@@ -187,7 +194,7 @@ def test_tokens_are_counted_on_the_public_view() -> None:
     counter = TokenCountingHandler()
     llm, _ = recording_llm("In a town.")
     llm.callback_manager = CallbackManager([counter])
-    usage = llm.chat(CHAT).raw["usage"]
+    usage = raw_of(llm.chat(CHAT))["usage"]
     turns = [{"role": "user", "content": text} for text in ("____", "Where does she live?")]
     public = tokenizer().apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert usage["prompt_tokens"] == len(tokenizer()(public, add_special_tokens=False)["input_ids"])
@@ -205,8 +212,8 @@ def test_nothing_about_the_model_says_a_secret() -> None:
 
 def test_raw_holds_no_token_of_the_prompt() -> None:
     llm, _ = recording_llm()
-    assert set(llm.chat(CHAT).raw) == {"dp_fusion", "finish_reason", "usage"}
-    assert all(isinstance(v, float | int | str | None) for v in llm.chat(CHAT).raw["dp_fusion"].values())
+    assert set(raw_of(llm.chat(CHAT))) == {"dp_fusion", "finish_reason", "usage"}
+    assert all(isinstance(v, float | int | str | None) for v in raw_of(llm.chat(CHAT))["dp_fusion"].values())
 
 
 @pytest.mark.parametrize("method", ["stream_chat", "stream_complete"])
@@ -274,7 +281,7 @@ class WaitingBackend(RecordingBackend):
 async def test_the_event_loop_is_not_blocked(method: str) -> None:
     """The model waits for what only the event loop can do."""
     backend = WaitingBackend()
-    engine = FusionEngine(backend, ledger=backend.ledger)  # type: ignore[arg-type]
+    engine = FusionEngine(backend, ledger=backend.ledger)
     llm = DPFusionLLM(engine=engine, alpha=2.0, beta=0.01, unmarked="public")
     argument: Any = {"achat": CHAT, "acomplete": SECRET, "apredict": PromptTemplate("Hello.")}[method]
     task = asyncio.create_task(getattr(llm, method)(argument))
@@ -337,7 +344,7 @@ def test_the_weights_are_shared_by_all_who_ask_for_the_same_model() -> None:
 def test_a_ready_model_is_taken_as_it_is() -> None:
     backend = shared_backend("dpfusion-tiny")
     llm = DPFusionLLM(backend._model, tokenizer=backend.tokenizer, epsilon=8.0, max_tokens=3)
-    assert llm.chat(CHAT).raw["dp_fusion"]["epsilon"] == pytest.approx(8.0, rel=1e-3)
+    assert raw_of(llm.chat(CHAT))["dp_fusion"]["epsilon"] == pytest.approx(8.0, rel=1e-3)
 
 
 def test_settings_survive_a_pickle_and_secrets_do_not_enter_it() -> None:

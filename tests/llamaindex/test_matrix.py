@@ -52,7 +52,7 @@ def indices() -> dict[str, Any]:
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("index", ["vector", "bm25", "summary", "vault"])
-def test_query_engine(indices: dict[str, Any], index: str, mode: str, window: str, style: str) -> None:
+def test_query_engine(indices: dict[str, Any], index: str, mode: Any, window: str, style: str) -> None:
     if mode in NO_STREAM and "stream" in style:
         style = style.replace("stream", "sync") if style == "stream" else "async"
     llm, backend = recording_llm(context_window=WINDOWS[window])
@@ -179,7 +179,7 @@ def reasoning(tool: str) -> Any:
 
 
 def tools(indices: dict[str, Any], llm: Any, kind: str) -> Any:
-    sealing = [DPFusionNodePostprocessor()]
+    sealing: list[Any] = [DPFusionNodePostprocessor()]
     metadata = ToolMetadata(name="records", description="Finds what the records say.")
     if kind == "retriever":
         return RetrieverTool(indices["vector"], metadata=metadata, node_postprocessors=sealing)
@@ -255,7 +255,7 @@ def test_a_chat_engine_with_200_turns_works_or_says_what_to_do(indices: dict[str
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_refused_request_is_an_error_not_an_empty_response(
-    indices: dict[str, Any], mode: str, style: str
+    indices: dict[str, Any], mode: Any, style: str
 ) -> None:
     if mode in NO_STREAM and "stream" in style:
         return

@@ -148,7 +148,7 @@ def test_calls_of_tools_come_through() -> None:
         ]
     )
     assert call.tool_calls == (ToolCall("find", {"q": "x"}, "7"),)
-    assert call.content[0].text == "I look."
+    assert call.segments[0].text == "I look."
     assert answer.tool_call_id == "7"
 
 

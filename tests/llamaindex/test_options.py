@@ -62,7 +62,8 @@ def test_names_of_other_models_are_understood() -> None:
     assert (llm.model, llm.max_tokens, llm.neighbours) == ("dpfusion-tiny", 7, "replace")
     assert DPFusionLLM(max_completion_tokens=9).max_tokens == 9
     llm, _ = recording_llm()
-    assert llm.chat(CHAT, max_completion_tokens=3).raw["dp_fusion"]["max_tokens"] == 3
+    raw: Any = llm.chat(CHAT, max_completion_tokens=3).raw
+    assert raw["dp_fusion"]["max_tokens"] == 3
 
 
 @pytest.mark.parametrize("method", ["chat", "complete", "stream_chat", "stream_complete"])

@@ -1,6 +1,7 @@
 """The names of llama-index-core that this package overrides or reads though they are not public."""
 
 import inspect
+from typing import Any
 
 import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -54,14 +55,14 @@ ADVICE = (
 
 
 @pytest.mark.parametrize(("owner", "name"), SIGNATURES, ids=lambda value: getattr(value, "__name__", value))
-def test_a_private_method_is_where_it_was(owner: type, name: str) -> None:
+def test_a_private_method_is_where_it_was(owner: Any, name: str) -> None:
     advice = ADVICE.format(name=f"{owner.__name__}.{name}")
     assert hasattr(owner, name), advice
     assert list(inspect.signature(getattr(owner, name)).parameters) == SIGNATURES[owner, name], advice
 
 
 @pytest.mark.parametrize("owner", USED, ids=lambda value: value.__name__)
-def test_llama_index_still_uses_what_is_overridden(owner: type) -> None:
+def test_llama_index_still_uses_what_is_overridden(owner: Any) -> None:
     source = inspect.getsource(owner)
     for name in USED[owner]:
         assert source.count(f"self.{name}") >= 1, ADVICE.format(name=f"{owner.__name__}.{name}")

@@ -17,7 +17,7 @@ from tests.llamaindex.recording import QUESTION, check, documents, recording_llm
 
 SECRET = "Ingrid Solheim lives in Trondheim."
 PROMPT = PromptTemplate("Context: {context_str} Query: {query_str}")
-ARGUMENTS = {"context_str": SECRET, "query_str": "Where?"}
+ARGUMENTS: dict[str, Any] = {"context_str": SECRET, "query_str": "Where?"}
 
 
 class City(BaseModel):
@@ -116,7 +116,8 @@ def test_query_engines_answer_with_objects(kind: str, with_postprocessor: bool) 
     else:
         options = {"llm": StructuredLLM(llm=llm, output_cls=City)}
     engine = SummaryIndex.from_documents(docs).as_query_engine(node_postprocessors=sealing, **options)
-    assert engine.query(QUESTION).response == ANSWER
+    answer: Any = engine.query(QUESTION)
+    assert answer.response == ANSWER
     if with_postprocessor:
         check(backend, docs, strangers=("private",))
     assert not any(word in call.public for call in backend.calls for d in docs for word in d.text.split())

@@ -52,6 +52,7 @@ from tests.llamaindex.test_tracing import Events, Seen, Spans
 
 SECRET = "Ingrid Solheim"
 TEXT = f"The patient {SECRET} was treated for migraine in Trondheim last May."
+CONTENT: Any = TEXT  # it makes a block of text itself
 QUESTION = "Who was treated?"
 
 
@@ -179,7 +180,7 @@ APPS: dict[str, Callable[[DPFusionLLM], Any]] = {
     "title": lambda llm: TitleExtractor(llm=llm).extract([n.node for n in nodes()]),
     "summary": lambda llm: SummaryExtractor(llm=llm).extract([n.node for n in nodes()]),
     "keywords": lambda llm: KeywordExtractor(llm=llm).extract([n.node for n in nodes()]),
-    "static memory": lambda llm: remembered(llm, StaticMemoryBlock(static_content=TEXT)),
+    "static memory": lambda llm: remembered(llm, StaticMemoryBlock(static_content=CONTENT)),
     "vector memory": vector_memory,
     "summary memory": summary_memory,
     "function agent": lambda llm: asyncio.run(

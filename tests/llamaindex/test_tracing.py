@@ -73,16 +73,28 @@ class Spans(BaseSpanHandler[BaseSpan]):
         super().__init__()
         self._seen = seen
 
-    def new_span(self, id_: str, bound_args: Any, **kwargs: Any) -> BaseSpan:
-        told = (kwargs.get("instance"), kwargs.get("tags"))
+    def new_span(
+        self,
+        id_: str,
+        bound_args: Any,
+        instance: Any = None,
+        parent_span_id: Any = None,
+        tags: Any = None,
+        **kwargs: Any,
+    ) -> BaseSpan:
+        told = (instance, tags)
         self._seen.add(f"span {id_.partition('-')[0]}", dict(bound_args.arguments), *told)
         return BaseSpan(id_=id_)
 
-    def prepare_to_exit_span(self, id_: str, bound_args: Any, result: Any = None, **kwargs: Any) -> BaseSpan:
+    def prepare_to_exit_span(
+        self, id_: str, bound_args: Any, instance: Any = None, result: Any = None, **kwargs: Any
+    ) -> BaseSpan:
         self._seen.add(f"span {id_.partition('-')[0]}", dict(bound_args.arguments), result)
         return BaseSpan(id_=id_)
 
-    def prepare_to_drop_span(self, id_: str, bound_args: Any, err: Any = None, **kwargs: Any) -> BaseSpan:
+    def prepare_to_drop_span(
+        self, id_: str, bound_args: Any, instance: Any = None, err: Any = None, **kwargs: Any
+    ) -> BaseSpan:
         self._seen.add(f"span {id_.partition('-')[0]}", dict(bound_args.arguments), err)
         return BaseSpan(id_=id_)
 
@@ -92,11 +104,20 @@ class Callbacks(BaseCallbackHandler):
         super().__init__([], [])
         self.seen = seen
 
-    def on_event_start(self, event_type: CBEventType, payload: Any = None, **kwargs: Any) -> str:
+    def on_event_start(
+        self,
+        event_type: CBEventType,
+        payload: Any = None,
+        event_id: str = "",
+        parent_id: str = "",
+        **kwargs: Any,
+    ) -> str:
         self.seen.add(f"callback {event_type.value}", payload)
         return ""
 
-    def on_event_end(self, event_type: CBEventType, payload: Any = None, **kwargs: Any) -> None:
+    def on_event_end(
+        self, event_type: CBEventType, payload: Any = None, event_id: str = "", **kwargs: Any
+    ) -> None:
         self.seen.add(f"callback {event_type.value}", payload)
 
     def start_trace(self, trace_id: str | None = None) -> None: ...
@@ -195,8 +216,9 @@ def test_what_a_workflow_tells_of_its_steps_in_tags_stays_off_them(
 @pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning")
 def test_an_agent_tells_nothing_of_a_memory_in_the_events_of_its_model(seen: Seen) -> None:
     llm, backend = recording_llm("Hello.", unmarked="public")
+    content: Any = f"{SECRET} is ill."  # it makes blocks of text itself
     memory = Memory.from_defaults(
-        session_id="1", memory_blocks=[StaticMemoryBlock(name="core", static_content=f"{SECRET} is ill.")]
+        session_id="1", memory_blocks=[StaticMemoryBlock(name="core", static_content=content)]
     )
 
     async def talk() -> None:
@@ -225,7 +247,7 @@ def test_exceptions_hold_nothing(seen: Seen, method: str, prefix: str) -> None:
 @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize", "accumulate"])
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("kind", ["summary", "vector", "bm25"])
-def test_a_vault_keeps_text_out_of_every_event(seen: Seen, kind: str, mode: str, streaming: bool) -> None:
+def test_a_vault_keeps_text_out_of_every_event(seen: Seen, kind: str, mode: Any, streaming: bool) -> None:
     docs = documents()
     llm, backend = recording_llm()
     llm.callback_manager = CallbackManager([Callbacks(seen)])
