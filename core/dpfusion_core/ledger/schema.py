@@ -35,6 +35,7 @@ accounts = sa.Table(
     sa.Column("accounting", sa.String(16), nullable=False),
     sa.Column("neighbours", sa.String(16), nullable=False),
     sa.Column("shares", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,  # rows lie in the order of their units, in which they are examined
 )
 
 balances = sa.Table(
@@ -45,6 +46,7 @@ balances = sa.Table(
     sa.Column("budget", sa.BigInteger, nullable=False),
     sa.Column("spent", sa.BigInteger, nullable=False),
     sa.Column("is_open", sa.Boolean(create_constraint=False), nullable=False),
+    sqlite_with_rowid=False,
 )
 
 log = sa.Table(

@@ -172,8 +172,10 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
             else:  # it would have had its whole budget again
                 problems.add(f"entry {seq} opens an account that was open already")
             continue
-        charged = {*amounts, *details.get("closed", ())}
-        if account is None or not charged <= account.balances.keys():
+        closed = details.get("closed", ())
+        if account is None or not (
+            amounts.keys() <= account.balances.keys() and account.balances.keys() >= set(closed)
+        ):
             problems.add(f"entry {seq} belongs to an account that was never opened")
             continue
         if kind == "amend":
@@ -197,13 +199,16 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
             if not _suits(account, details):
                 problems.add(f"entry {seq} charges for a request of another kind than the account's")
             if not details.get("exhausted"):
-                if any(each.is_open and order not in charged for order, each in account.balances.items()):
-                    problems.add(f"entry {seq} leaves out an order at which the account is kept")
+                for order, each in account.balances.items():
+                    if each.is_open and order not in amounts and order not in closed:
+                        problems.add(f"entry {seq} leaves out an order at which the account is kept")
+                        break
                 if not _fitted(account, amounts):
                     problems.add(f"entry {seq} charges more than the budget had left at its time")
+        sign = 1 if kind == "reserve" else -1
         for order, amount in amounts.items():
-            account.balances[order].spent += amount if kind == "reserve" else -amount
-        for order in details.get("closed", ()):
+            account.balances[order].spent += sign * amount
+        for order in closed:
             account.balances[order].is_open = False
     return account
 
