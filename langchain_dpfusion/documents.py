@@ -233,6 +233,6 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
     """Cut a template into words and the variable behind them, if there is one."""
     with errors_as(ViewError, _NOT_A_TEMPLATE):
         parts = list(string.Formatter().parse(template))
-    if any(name is not None and not name.isidentifier() for _, name, _, _ in parts):
+    if any(name is not None and (not name.isidentifier() or spec or how) for _, name, spec, how in parts):
         raise ViewError(_NOT_A_TEMPLATE)
     return [(words, name) for words, name, _, _ in parts]

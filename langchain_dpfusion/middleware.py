@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -54,7 +54,8 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
 
     Args:
         private_tools: Names of the tools whose results are private, commands and all. None (default): of
-            all tools. With names, the results of all others are public.
+            all tools. With names, the results of all others are public; a name that is none of the agent's
+            tools is refused when the model is called.
         private_roles: Roles that are private beside: ``"human"`` for what the person says, ``"system"``
             for the system prompt.
         public_roles: Roles that are public: ``"human"`` (default, unless it is private), ``"system"`` if
@@ -188,6 +189,12 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         return ModelResponse(result=[_spent()])
 
     def _guarded(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        if missing := sorted((self._private_tools or frozenset()) - _names(request.tools)):
+            raise PrivacyParameterError(
+                f"private_tools names {missing[0]!r}, and the agent has no such tool: what it means to protect would "
+                "be public. Name its tools as they are called, and put DPFusionMiddleware before middleware that "
+                "selects or adds tools."
+            )
         messages = [self._mark(message) for message in request.messages]
         model = request.model
         if not isinstance(model, ChatDPFusion):
@@ -264,6 +271,12 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
 
     def _is_spent(self, state: Any) -> bool:
         return self._budget is not None and state.get("dp_fusion_calls", 0) >= self._calls
+
+
+def _names(tools: Iterable[Any]) -> frozenset[str]:
+    """Return the names of an agent's tools, which may be schemas of a provider."""
+    named = [tool.get("function", tool) if isinstance(tool, dict) else vars(tool) for tool in tools]
+    return frozenset(str(each["name"]) for each in named if "name" in each)
 
 
 def _hide_result(message: MessageT) -> MessageT:

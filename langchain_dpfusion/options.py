@@ -70,6 +70,17 @@ def named(owner: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     return decorate
 
 
+def refuse_options(config: Iterable[str]) -> None:
+    """Refuse options of calls in a config, where nobody would read them.
+
+    Raises:
+        PrivacyParameterError: If there is one.
+    """
+    for name in config:
+        if name in _CALL | _TOOLS:
+            raise PrivacyParameterError(f"A config does not hold {name!r}. Say bind({name}=...) instead.")
+
+
 def check_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a call under their own names; refuse others: they could be private text.
 

@@ -6,6 +6,7 @@ from typing import Any
 from langchain_core.documents import BaseDocumentTransformer, Document
 from langchain_core.messages import BaseMessage, SystemMessage
 
+from dpfusion_core.errors import PrivacyParameterError
 from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.documents import DocumentBlocks, IsPrivate, UnitOf
 from langchain_dpfusion.messages import GUARANTEE_KEY, private_message, public_block
@@ -30,6 +31,9 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         instruction: What is asked of the model; public.
         keep: Metadata keys that are kept; others might hold private text.
 
+    Raises:
+        PrivacyParameterError: If an argument is unknown, or none of those.
+
     Example:
         >>> llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=20)
         >>> documents = [Document("Ann Roe lives in Oslo.", id="doc-1", metadata={"source": "a.txt"})]
@@ -48,6 +52,8 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         instruction: str = _INSTRUCTION,
         keep: Collection[str] = ("source",),
     ) -> None:
+        if not isinstance(llm, ChatDPFusion) or isinstance(keep, str):
+            raise PrivacyParameterError("Expected llm to be a ChatDPFusion and keep to be a list of names.")
         self._llm = llm
         self._blocks = DocumentBlocks(private, unit)
         self._instruction = instruction

@@ -15,7 +15,7 @@ from langchain_core.runnables.config import get_config_list
 from pydantic import Field
 
 from dpfusion_core.errors import DPFusionError
-from langchain_dpfusion.options import check_call
+from langchain_dpfusion.options import check_call, refuse_options
 
 
 class Sealer(Protocol):
@@ -56,7 +56,12 @@ class SealedBinding(RunnableBinding[Any, Any]):
         return self._again(super().bind(**options))
 
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
-        """Return the runnable with a config."""
+        """Return the runnable with a config.
+
+        Raises:
+            PrivacyParameterError: If it holds an option of calls, which no config is read for.
+        """
+        refuse_options({**(config or {}), **kwargs})
         return self._again(super().with_config(config, **kwargs))
 
     def with_listeners(self, **listeners: Any) -> Any:
@@ -181,7 +186,12 @@ class SealedInputs:
         return self._behind_seal(RunnableBinding(bound=cast(Any, self), kwargs=check_call(kwargs), config={}))
 
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
-        """Return the model with a config."""
+        """Return the model with a config.
+
+        Raises:
+            PrivacyParameterError: If it holds an option of calls, which no config is read for.
+        """
+        refuse_options({**(config or {}), **kwargs})
         return self._behind_seal(super().with_config(config, **kwargs))  # type: ignore[misc]
 
     def with_listeners(self, **listeners: Any) -> Any:

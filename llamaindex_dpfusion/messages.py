@@ -84,6 +84,8 @@ def _written(message: ChatMessage, number: int, *, is_passage: bool) -> list[Wri
     role, text, marks = ROLES[message.role.value], text_of(message), Marks.read(message.additional_kwargs)
     if marks.said is not None:
         pieces = sealer.read_pieces(text, said=marks.said, unit=marks.unit)
+        if not marks.said:  # of what is sealed as a template's text in it, too
+            pieces = [replace(p, tag="") if p.unit is None else p for p in pieces]
         return [Written.of(p, role, number, is_marked=marks.said) for p in pieces]
     is_own = _is_own(message)
     written = []

@@ -241,7 +241,7 @@ class DPFusionStructuredLLM(StructuredLLM):
 
     def _bare(self, prompt: str) -> list[ChatMessage]:
         pieces = bare_prompt(self._inner, prompt)
-        if self._inner.complete_policy == "public":
+        if self._inner.complete_policy in ("public", "redact"):  # whoever sets it has said what a prompt is
             return [ChatMessage(sealed_text(pieces), additional_kwargs={"is_private": False})]
         return [ChatMessage(sealed_text(pieces))]
 

@@ -213,3 +213,9 @@ def test_items_of_a_chain_pass_through() -> None:
     )
     assert units(chain.invoke({"context": DOCUMENTS, "input": "?"})) == 2
     assert private_block("x")["type"] == "text"
+
+
+@pytest.mark.parametrize("template", ["Records: {context!r}", "Records: {context:>40}"])
+def test_a_template_asks_for_no_form_that_nobody_would_write(template: str) -> None:
+    with pytest.raises(ViewError, match="private template"):
+        private_template(template)

@@ -283,3 +283,19 @@ def test_a_document_of_a_hidden_or_copied_message_stays_unstable() -> None:
     for each in (message, hide(message), cut, hide(cut)):
         (turn,) = read(each)
         assert [(piece.unit, piece.is_stable) for piece in turn.pieces] == [("5f1c", False)]
+
+
+@pytest.mark.parametrize(
+    "configure",
+    [
+        lambda llm: llm.with_config(epsilon=1.0),
+        lambda llm: llm.with_config({"max_tokens": 5}),
+        lambda llm: llm.bind(stop=["x"]).with_config(epsilon=1.0),
+        lambda llm: llm.with_retry().with_config(unmarked="private"),
+    ],
+)
+def test_options_that_a_config_does_not_hold_are_refused(configure: Any) -> None:
+    llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0)
+    with pytest.raises(PrivacyParameterError, match="bind"):
+        configure(llm)
+    assert llm.with_config(tags=["a"], run_name="b").config["tags"] == ["a"]

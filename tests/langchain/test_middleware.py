@@ -204,8 +204,9 @@ def test_documents_of_the_retriever_tool_stay_units_of_their_own(is_async: bool)
 
 def test_only_named_tools_are_private_if_some_are_named() -> None:
     middleware = DPFusionMiddleware(private_tools={"lookup"})
-    assert units(run(create_agent(chat("clock", "{}"), [clock], middleware=[middleware]), False)[-1]) == 0
-    assert units(run(create_agent(chat(), [lookup], middleware=[middleware]), False)[-1]) == 1
+    tools = [clock, lookup]
+    assert units(run(create_agent(chat("clock", "{}"), tools, middleware=[middleware]), False)[-1]) == 0
+    assert units(run(create_agent(chat(), tools, middleware=[middleware]), False)[-1]) == 1
     everything = DPFusionMiddleware()
     assert units(run(create_agent(chat("clock", "{}"), [clock], middleware=[everything]), False)[-1]) == 1
 
@@ -444,3 +445,22 @@ def test_private_messages_survive_checkpoints(is_async: bool) -> None:
     kept = agent.get_state(config).values["messages"]
     assert has_private(kept)
     assert units(run(agent, is_async, {"messages": [HumanMessage("Again?")]}, **config)[-1]) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_private_tool_that_the_agent_does_not_have_is_refused(is_async: bool) -> None:
+    @tool
+    def search_records(query: str) -> str:
+        """Search records."""
+        return SECRET
+
+    llm = ChatDPFusion(engine=scripted_engine("Hello."), epsilon=8.0, max_tokens=20, unmarked="public")
+
+    def ask(*names: str) -> Any:
+        agent = create_agent(llm, [search_records], middleware=[DPFusionMiddleware(private_tools=names)])
+        asked = {"messages": [("user", "Who?")]}
+        return asyncio.run(agent.ainvoke(asked)) if is_async else agent.invoke(asked)
+
+    with pytest.raises(PrivacyParameterError, match=r"'search_record'.*no such tool"):
+        ask("search_records", "search_record")
+    assert ask("search_records")["messages"][-1].text == "Hello."

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 
-from dpfusion_core import BudgetExhaustedError, PrivacyBudget, PrivacyLedger
+from dpfusion_core import BudgetExhaustedError, PrivacyBudget, PrivacyLedger, PrivacyParameterError
 from langchain_dpfusion import ChatDPFusion, DPDocumentTransformer
 from tests.langchain.leaks import SECRET, as_text
 from tests.langchain.records import documents
@@ -57,3 +57,10 @@ def test_no_documents() -> None:
         transformer().transform_documents([Document("x", metadata={"is_private": False})])[0].page_content
         == "x"
     )
+
+
+def test_arguments_of_another_kind_are_refused() -> None:
+    llm = ChatDPFusion(engine=scripted_engine("Fine."), epsilon=8.0)
+    for arguments in ({"llm": "dpfusion-tiny"}, {"llm": llm, "keep": "source"}):
+        with pytest.raises(PrivacyParameterError, match="keep to be a list"):
+            DPDocumentTransformer(**arguments)  # type: ignore[arg-type]

@@ -164,3 +164,16 @@ def test_refine_with_answer_filtering_keeps_documents_private() -> None:
     refine = Refine(llm=llm, structured_answer_filtering=True)
     assert str(refine.synthesize(QUESTION, nodes)) == "Yes."
     check(backend, docs, strangers=("private",))
+
+
+@pytest.mark.parametrize("unmarked", ["error", "strict", "private", "public"])
+@pytest.mark.parametrize(("policy", "shown"), [("public", SECRET), ("redact", "____")])
+def test_whoever_sets_the_policy_has_said_what_a_bare_prompt_is(
+    policy: str, shown: str, unmarked: Any
+) -> None:
+    llm, backend = recording_llm(JSON, max_tokens=80, complete_policy=policy, unmarked=unmarked)
+    assert llm.as_structured_llm(City).complete(f"Context: {SECRET}").raw == ANSWER
+    [call] = backend.calls
+    assert shown in call.public
+    assert (SECRET in call.public) == (policy == "public")
+    assert not call.private
