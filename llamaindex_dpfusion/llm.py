@@ -20,6 +20,7 @@ from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from dpfusion_core.engine import FusionEngine
+from dpfusion_core.options import canonical
 from llamaindex_dpfusion.answers import chat_answer, complete_answer
 from llamaindex_dpfusion.errors import anot_swallowed, not_swallowed
 from llamaindex_dpfusion.messages import sealed_messages
@@ -235,7 +236,12 @@ class DPFusionLLM(ConfiguredLLM):
         return await StructuredPrediction.of(self, output_cls, prompt, llm_kwargs, prompt_args).apieces()
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> DPFusionStructuredLLM:
-        """Return an LLM that answers with objects of a pydantic model."""
+        """Return an LLM that answers with objects of a pydantic model.
+
+        Raises:
+            PrivacyParameterError: If an option is unknown; those of calls are set on the LLM itself.
+        """
+        kwargs = canonical(kwargs, DPFusionStructuredLLM.model_fields.keys(), "as_structured_llm")
         return DPFusionStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     def _prediction(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> Prediction:

@@ -43,6 +43,7 @@ ENGINE_FIELDS = frozenset(
 """Fields that the engine is made of."""
 
 _PLACEHOLDER = "____"
+_POLICIES = ("private", "redact", "error", "public")
 _DEFAULTS = {"model": "dpfusion-tiny", "dtype": "auto", "placeholder": _PLACEHOLDER, "model_kwargs": {}}
 _UNLIMITED = 32768
 """Context that is said of a model without a limit of its own, in tokens."""
@@ -136,6 +137,13 @@ class ConfiguredLLM(FunctionCallingLLM):
                         "of the engine."
                     )
         check_unmarked(self.unmarked)
+        names: object = self.public_arguments
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise PrivacyParameterError("Expected public_arguments to be a list of names.")
+        if self.complete_policy not in _POLICIES:
+            raise PrivacyParameterError(
+                f"Expected complete_policy to be one of {', '.join(map(repr, _POLICIES))}."
+            )
         unit_id(self.unit)
         if self.timeout is not None and not 0 < self.timeout < math.inf:
             raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")

@@ -8,6 +8,7 @@ import pytest
 from llama_index.core import SummaryIndex
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.prompts import PromptTemplate
+from pydantic import BaseModel as PlainModel
 
 from dpfusion_core import FusionEngine, PrivacyBudget, PrivacyLedger
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
@@ -161,3 +162,18 @@ def test_a_document_of_a_transform_is_its_stable_source_or_an_error() -> None:
         DPFusionTransform(llm)([type(document)(text="Ann is ill.")])
     DPFusionTransform(llm, unit="case")([type(document)(text="Ann is ill.", metadata={"case": "C7"})])
     assert backend.ledger.charges == [("doc-0",), ("c7",)]
+
+
+@pytest.mark.parametrize("change", [{"public_arguments": "existing_answer"}, {"complete_policy": "publick"}])
+def test_what_is_set_later_is_checked_like_what_is_given(change: dict[str, Any]) -> None:
+    llm = DPFusionLLM(epsilon=8.0)
+    ((name, value),) = change.items()
+    for setting in (lambda: setattr(llm, name, value), lambda: llm.model_copy(update=change)):
+        with pytest.raises(PrivacyParameterError, match=f"Expected {name}"):
+            setting()
+    assert getattr(llm, name) == getattr(DPFusionLLM(), name)
+
+
+def test_a_structured_llm_takes_no_options_that_nobody_reads() -> None:
+    with pytest.raises(PrivacyParameterError, match="'epsilon' of as_structured_llm"):
+        DPFusionLLM(epsilon=8.0).as_structured_llm(PlainModel, epsilon=1.0)
