@@ -458,7 +458,7 @@ def test_a_private_tool_that_the_agent_does_not_have_is_refused(is_async: bool) 
 
     def ask(*names: str) -> Any:
         agent = create_agent(llm, [search_records], middleware=[DPFusionMiddleware(private_tools=names)])
-        asked = {"messages": [("user", "Who?")]}
+        asked: Any = {"messages": [("user", "Who?")]}
         return asyncio.run(agent.ainvoke(asked)) if is_async else agent.invoke(asked)
 
     with pytest.raises(PrivacyParameterError, match=r"'search_record'.*no such tool"):

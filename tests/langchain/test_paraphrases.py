@@ -63,4 +63,4 @@ def test_arguments_of_another_kind_are_refused() -> None:
     llm = ChatDPFusion(engine=scripted_engine("Fine."), epsilon=8.0)
     for arguments in ({"llm": "dpfusion-tiny"}, {"llm": llm, "keep": "source"}):
         with pytest.raises(PrivacyParameterError, match="keep to be a list"):
-            DPDocumentTransformer(**arguments)  # type: ignore[arg-type]
+            DPDocumentTransformer(**arguments)
