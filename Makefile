@@ -6,11 +6,13 @@
 #   PIP_ARGS     more arguments to pip install, e.g. an index with small CPU builds of torch:
 #                make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 #   PYTEST_ARGS  more arguments to pytest                                        make test PYTEST_ARGS="-k fusion -x"
+#   WORKERS      how many processes run the tests; by default one for each processor, at most 8
 #   BENCH_ARGS   more arguments to the benchmarks
 
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= logical
 BENCH_ARGS ?=
 
 VENV := .venv
@@ -31,7 +33,7 @@ demo: $(VENV)/.stamp-run  ## Show the whole product on the embedded model, offli
 	@$(BIN)/dpfusion demo
 
 test: $(VENV)/.stamp-dev  ## Run all tests, doctests included
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.stamp-dev  ## Check style, format and types
 	$(BIN)/ruff check .

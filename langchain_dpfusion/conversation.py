@@ -12,7 +12,9 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 MENDS = (
     "Mark what is private: private_template('{context}') in the prompt or PrivateDocumentFormatter() in the "
-    "place of format_docs, create_private_retriever_tool(...) for a tool, mark_private(message) for a message."
+    "place of format_docs, create_private_retriever_tool(...) for a tool, mark_private(message) for a message. "
+    "In an agent, DPFusionMiddleware(public_roles=('human', 'system')) says that the person and the system "
+    "prompt are public."
 )
 STABLE_MEND = (
     "Say what names it for good, for example unit='source' (a metadata key), or unit=lambda document: "

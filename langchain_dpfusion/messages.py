@@ -50,6 +50,15 @@ def mark_private(message: MessageT, unit: str | None = None) -> MessageT:
     return message.model_copy(update={"content": blocks or "", "additional_kwargs": extra})
 
 
+def mark_public(message: MessageT) -> MessageT:
+    """Return a message that is public unless it says otherwise itself."""
+    if "is_private" in message.additional_kwargs:
+        return message
+    return message.model_copy(
+        update={"additional_kwargs": {**message.additional_kwargs, "is_private": False}}
+    )
+
+
 def private_message(blocks: Sequence[dict[str, Any]]) -> "PrivateHumanMessage":
     """Return a human message of blocks that say whether they are private.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -16,11 +16,11 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
 from dpfusion_core.privacy import PrivacyBudget
 from langchain_dpfusion.chat_models import ChatDPFusion
-from langchain_dpfusion.messages import GUARANTEE_KEY, MessageT, mark_private
+from langchain_dpfusion.messages import GUARANTEE_KEY, MessageT, mark_private, mark_public
 from langchain_dpfusion.options import named
 from langchain_dpfusion.reading import has_private, hide, read
 from langchain_dpfusion.sealed_messages import seal, without_text
-from langchain_dpfusion.tool_results import map_messages
+from langchain_dpfusion.tool_results import map_messages, tool_names
 
 _SPENT = "The privacy budget of this request is spent; I cannot answer from private data any more."
 
@@ -160,7 +160,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
             return hide(message)
         if self._private_tools is None or (message.name or "") in self._private_tools:
             return hide(message)
-        return hide(_public(message))
+        return hide(mark_public(message))
 
     # --- What the model is handed ---
 
@@ -189,7 +189,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         return ModelResponse(result=[_spent()])
 
     def _guarded(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
-        if missing := sorted((self._private_tools or frozenset()) - _names(request.tools)):
+        if missing := sorted((self._private_tools or frozenset()) - tool_names(request.tools)):
             raise PrivacyParameterError(
                 f"private_tools names {missing[0]!r}, and the agent has no such tool: what it means to protect would "
                 "be public. Name its tools as they are called, and put DPFusionMiddleware before middleware that "
@@ -209,7 +209,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         sealed: Any = seal([self._spoken(message, said) for message in messages])
         system = request.system_message
         if system is not None and "system" in self._public_roles:
-            system = _public(system)
+            system = mark_public(system)
         elif system is not None and "system" in self._private_roles:
             system = mark_private(system)
         if self._is_spent(request.state):
@@ -229,7 +229,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
     def _spoken(self, message: BaseMessage, said: frozenset[str]) -> BaseMessage:
         """Mark what the person has said as public."""
         is_said = "human" in self._public_roles and _is_unmarked(message) and _digest(message) in said
-        return _public(message) if is_said else message
+        return mark_public(message) if is_said else message
 
     # --- The budget of a request ---
 
@@ -273,28 +273,13 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
         return self._budget is not None and state.get("dp_fusion_calls", 0) >= self._calls
 
 
-def _names(tools: Iterable[Any]) -> frozenset[str]:
-    """Return the names of an agent's tools, which may be schemas of a provider."""
-    named = [tool.get("function", tool) if isinstance(tool, dict) else vars(tool) for tool in tools]
-    return frozenset(str(each["name"]) for each in named if "name" in each)
-
-
 def _hide_result(message: MessageT) -> MessageT:
     """Mark and hide a message of a private tool: all but answers of ours and what the tool says is public."""
     return hide(message, "private")
 
 
-def _public(message: MessageT) -> MessageT:
-    """Return a message that is public unless it says otherwise itself."""
-    if "is_private" in message.additional_kwargs:
-        return message
-    return message.model_copy(
-        update={"additional_kwargs": {**message.additional_kwargs, "is_private": False}}
-    )
-
-
 def _spent() -> AIMessage:
-    return _public(AIMessage(_SPENT))
+    return mark_public(AIMessage(_SPENT))
 
 
 def _emptied(system: Any) -> Any:

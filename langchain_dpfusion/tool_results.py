@@ -1,6 +1,6 @@
 """The messages of what a tool gives back: a message, a command of LangGraph, or a list of both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -86,3 +86,9 @@ def _inner(value: Any, mark: Mark) -> Any:
 
 def _marked(message: BaseMessage, mark: Mark) -> BaseMessage:
     return message if isinstance(message, RemoveMessage) else mark(message)
+
+
+def tool_names(tools: Iterable[Any]) -> frozenset[str]:
+    """Return the names of an agent's tools, which may be schemas of a provider."""
+    named = [tool.get("function", tool) if isinstance(tool, dict) else vars(tool) for tool in tools]
+    return frozenset(str(each["name"]) for each in named if "name" in each)

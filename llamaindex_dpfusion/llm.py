@@ -20,7 +20,6 @@ from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.options import canonical
 from llamaindex_dpfusion.answers import chat_answer, complete_answer
 from llamaindex_dpfusion.errors import anot_swallowed, not_swallowed
 from llamaindex_dpfusion.messages import sealed_messages
@@ -75,13 +74,9 @@ class DPFusionLLM(ConfiguredLLM):
         device: Device of the model. It, ``dtype``, ``device_map`` and ``model_kwargs`` are as of ``from_pretrained``.
         context_window: What LlamaIndex packs prompts for, in tokens; by default the model's own limit.
         public_arguments: Names of template arguments that are public.
-        unmarked: What a message is that carries no flag. ``"error"`` (the default once a privacy setting or a
-            ledger is given): public, but a call in which nothing at all is private is refused. ``"strict"``:
-            every message must say what it is. ``"private"``: private, system messages included.
-            ``"public"``: you vouch for it; for agents. What tools have said is private under each of them,
-            and text that was private before in this process is refused where it comes back unmarked.
-        unit: The privacy unit of private text that names none, such as what a chat engine condenses. One
-            account holds it for the whole app unless you name one for each session here.
+        unmarked: What a message without a flag is; see :data:`~dpfusion_core.adapters.Unmarked`. ``"error"`` is the
+            default once a privacy setting or a ledger is given; agents want ``"public"``.
+        unit: The privacy unit of private text that names none: one for the whole app unless you name it here.
         complete_policy: What a bare string given to ``complete`` is: ``"private"`` as a whole, ``"redact"``
             (not shown to the model, but for documents with a unit of their own), ``"error"``, or ``"public"``.
 
@@ -241,8 +236,7 @@ class DPFusionLLM(ConfiguredLLM):
         Raises:
             PrivacyParameterError: If an option is unknown; those of calls are set on the LLM itself.
         """
-        kwargs = canonical(kwargs, DPFusionStructuredLLM.model_fields.keys(), "as_structured_llm")
-        return DPFusionStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
+        return DPFusionStructuredLLM.of(self, output_cls, kwargs)
 
     def _prediction(self, prompt: BasePromptTemplate, arguments: dict[str, Any]) -> Prediction:
         fill = self._get_messages if self.has_chat_template else self._get_prompt

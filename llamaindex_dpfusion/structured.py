@@ -1,7 +1,7 @@
 """Structured prediction: answers that obey the schema of a pydantic model, from sealed prompts."""
 
 import json
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -24,6 +24,7 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from pydantic_core import from_json
 
 from dpfusion_core.errors import BackendError
+from dpfusion_core.options import canonical
 from llamaindex_dpfusion.answers import bare_prompt
 from llamaindex_dpfusion.messages import sealed_messages, sealed_text
 from llamaindex_dpfusion.sealing import sealer
@@ -166,6 +167,18 @@ class DPFusionStructuredLLM(StructuredLLM):
     LlamaIndex's own makes a template of every conversation, in which what is private could not be told
     from what is not.
     """
+
+    @classmethod
+    def of(
+        cls, llm: ConfiguredLLM, output_cls: type[BaseModel], options: Mapping[str, Any]
+    ) -> "DPFusionStructuredLLM":
+        """Return one over a model.
+
+        Raises:
+            PrivacyParameterError: If an option is unknown; those of calls are set on the LLM itself.
+        """
+        known = canonical(options, cls.model_fields.keys(), "as_structured_llm")
+        return cls(llm=llm, output_cls=output_cls, **known)
 
     @property
     def _inner(self) -> ConfiguredLLM:

@@ -1,7 +1,5 @@
-import ast
 import subprocess
 import sys
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import llamaindex_dpfusion
@@ -38,16 +36,3 @@ def test_without_llama_index_the_error_names_the_command() -> None:
 def test_every_public_name_is_there() -> None:
     for name in llamaindex_dpfusion.__all__:
         assert getattr(llamaindex_dpfusion, name).__doc__
-
-
-def test_no_circle_among_the_modules_and_none_is_long() -> None:
-    found: dict[str, set[str]] = {}
-    for path in Path(llamaindex_dpfusion.__file__).parent.glob("*.py"):
-        text = path.read_text()
-        assert len(text.splitlines()) <= 300, path.name
-        nodes = list(ast.walk(ast.parse(text)))  # imports for type checkers alone, too
-        names = {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
-        names |= {f"{n.module}.{a.name}" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names}
-        found[f"llamaindex_dpfusion.{path.stem}"] = {n for n in names if n.startswith("llamaindex_dpfusion.")}
-    graph = {name: imported & found.keys() for name, imported in found.items()}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(graph) > 20
