@@ -8,7 +8,7 @@ import re
 import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import accumulate, chain
 
 LONG = 8
@@ -54,30 +54,31 @@ class PrivateTexts:
     def __repr__(self) -> str:
         return f"PrivateTexts(capacity={self.capacity})"
 
-    def remember(self, text: str, *, shortest: int = SHORT, known: str = "") -> None:
+    def remember(self, text: str, *, shortest: int = SHORT, known: Set[int] = frozenset()) -> None:
         """Take note of a private text.
 
         Args:
             text: The text.
             shortest: How many words it has at least; a shorter one is passed over.
-            known: Text that is public: what the private one repeats of it is passed over.
+            known: Runs of public text, from :func:`runs_of`: where the private one repeats them, they are
+                passed over.
         """
         # A document that is retrieved again costs nothing: what stands for the whole of it is forgotten
         # before its words are.
         whole = hash((shortest, text))
         if whole in self._private:
             return
-        words, public = _words(text), _words(known)
+        words = _words(text)
         length = _quarters(words)
         if length >= LONG * _QUARTERS:
-            runs, passed = _long_runs(words), set(_long_runs(public))
+            runs = _long_runs(words)
         elif length >= shortest * _QUARTERS:
-            runs, passed = _runs(words, len(words)), set(_runs(public, len(words)))
+            runs = _runs(words, len(words))
             with self._lock:
                 self._counts.add(len(words))
         else:
             return
-        self._add(self._private, [whole, *(run for run in runs if run not in passed)])
+        self._add(self._private, [whole, *(run for run in runs if run not in known)])
 
     def release(self, text: str) -> None:
         """Take note of a text that was released under a guarantee: it is public from now on."""
@@ -109,6 +110,11 @@ class PrivateTexts:
                 kept[run] = None
             while len(kept) > self.capacity:
                 kept.popitem(last=False)
+
+
+def runs_of(text: str) -> Iterator[int]:
+    """Yield what stands for each run of ``LONG`` words of a text."""
+    return _long_runs(_words(text))
 
 
 def _words(text: str) -> tuple[str, ...]:

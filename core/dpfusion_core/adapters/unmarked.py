@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from dpfusion_core.adapters.memory import LONG, PrivateTexts, seen
+from dpfusion_core.adapters.memory import LONG, PrivateTexts, runs_of, seen
 from dpfusion_core.errors import PrivacyParameterError, RefusedError
 from dpfusion_core.messages import ToolCall
 
@@ -140,10 +140,10 @@ def decide(
                 f"private before in this process: its mark was lost on the way. {mends} If it is public after "
                 "all, mark it with is_private=False."
             )
-    said = ""
+    said: set[int] = set()
     for piece, hidden in zip(pieces, private, strict=True):
         if not hidden:
-            said += f"{piece.text}\n"
+            said.update(runs_of(piece.text))
         elif piece.role == "tool":
             # "Nothing was found." is nobody's secret, nor is the question that many tools repeat.
             memory.remember(piece.text, shortest=LONG, known=said)

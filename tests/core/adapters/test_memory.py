@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpfusion_core.adapters import PrivateTexts
+from dpfusion_core.adapters.memory import runs_of
 
 RECORD = "The patient Ann Berg has lived in Oslo since the year 1973 and works as a teacher."
 
@@ -111,6 +112,6 @@ def test_neither_repr_nor_state_holds_the_text() -> None:
 def test_what_a_private_text_repeats_of_public_text_is_passed_over() -> None:
     question = "What does the record say of the patient who lives in Oslo?"
     texts = PrivateTexts()
-    texts.remember(f"Results for {question} {RECORD}", known=f"Be brief.\n{question}")
+    texts.remember(f"Results for {question} {RECORD}", known=set(runs_of(f"Be brief.\n{question}")))
     assert not texts.holds(question)
     assert texts.holds(RECORD)

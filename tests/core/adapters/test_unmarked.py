@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from dpfusion_core.adapters import PrivateTexts, Said, Unmarked, decide, effective_unmarked
+from dpfusion_core.adapters import memory as net
 from dpfusion_core.errors import PrivacyParameterError, RefusedError
 
 SECRET = "The patient Ann Berg has lived in Oslo since 1973."
@@ -107,3 +108,23 @@ def test_the_rule_by_default_follows_the_budget() -> None:
     assert effective_unmarked("private", has_budget=False) == "private"
     with pytest.raises(PrivacyParameterError, match="unmarked"):
         effective_unmarked("none", has_budget=True)  # type: ignore[arg-type]
+
+
+def test_a_long_conversation_is_read_in_proportion_to_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = [0]
+    words = net._words
+
+    def counted(text: str) -> tuple[str, ...]:
+        read[0] += len(text)
+        return words(text)
+
+    monkeypatch.setattr(net, "_words", counted)
+
+    def characters(turns: int) -> int:
+        read[0] = 0
+        texts = [" ".join(f"word{turn}x{i}" for i in range(20)) for turn in range(2 * turns)]
+        pieces = [Said(text, "user" if i % 2 else "tool") for i, text in enumerate(texts)]
+        settled(*pieces)
+        return read[0]
+
+    assert characters(80) < 5 * characters(20)
