@@ -5,7 +5,7 @@ The engine's arguments, the command line, documents and both integrations read t
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, Self, TypedDict, cast, get_args
+from typing import Any, Literal, Protocol, Self, TypedDict, cast, get_args, get_type_hints
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
@@ -276,6 +276,9 @@ def check(name: str, value: Any, called: str | None = None) -> Any:
     return test(value, called or name)
 
 
+_NUMBERS = {name for name, hint in get_type_hints(Options).items() if {int, float} & {hint, *get_args(hint)}}
+
+
 def canonical(
     given: Mapping[str, Any], known: Collection[str], owner: str, advice: str = ""
 ) -> dict[str, Any]:
@@ -288,7 +291,8 @@ def canonical(
         advice: What else to say of unknown names.
 
     Raises:
-        PrivacyParameterError: If a name is unknown, or one option is given under two names.
+        PrivacyParameterError: If a name is unknown, one option is given under two names, or a number is True
+            or False: pydantic would read them as 1 and 0.
 
     Example:
         >>> canonical({"max_completion_tokens": 50}, {"max_tokens", "epsilon"}, "ChatDPFusion")
@@ -304,6 +308,8 @@ def canonical(
             raise PrivacyParameterError(_validate.unknown_option(name, known, owner, advice, ALIASES))
         if right in options:
             raise PrivacyParameterError(f"{owner}: {right!r} is given twice, under two names. Give it once.")
+        if isinstance(value, bool) and right in _NUMBERS:
+            raise PrivacyParameterError(f"Expected {name} of {owner} to be a number, not {value}.")
         options[right] = value
     return options
 

@@ -212,6 +212,8 @@ def test_refused_alike(
     [
         ({"epsilonn": 8.0}, "Did you mean 'epsilon'"),
         ({"epsilon": -1.0}, "epsilon"),
+        ({"epsilon": True}, "epsilon"),
+        ({"alpha": True, "beta": 0.1}, "alpha"),
         ({"epsilon": 8.0, "alpha": 2.0, "beta": 0.1}, "epsilon"),
         ({"unmarked": "publik"}, "unmarked"),
         ({"max_tokens": 0}, "max"),

@@ -20,7 +20,7 @@ from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
 from dpfusion_core.ledger.keys import Keyring
 
 Kind = Literal["open", "reserve", "settle", "amend"]
-CHANGED = "The {} of the ledger was changed from outside: run `dpfusion ledger verify`."
+CHANGED = "Something in the {} of the ledger was changed from outside: run `dpfusion ledger verify`."
 GENESIS = "0" * 64  # stands before the first entry
 
 # Of the columns of a row of the log, in order; only entries that charge belong to a reservation.
