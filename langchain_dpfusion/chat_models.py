@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from dpfusion_core import __version__
-from dpfusion_core.adapters import Call, Unmarked, effective_unmarked
+from dpfusion_core.adapters import Call, Unmarked, effective_unmarked, offered_tools
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
@@ -375,9 +375,8 @@ class ChatDPFusion(SealedInputs, ChatSettings, BaseChatModel):
         options = engine_options(self, kwargs, stop)
         name, timeout = kwargs.get("model"), pick("timeout", kwargs, self)
         conversation = [turn.to_core() for turn in turns]
-        tools = () if options.get("tool_choice") == "none" else options.get("tools") or ()
         call = Call(self._engine_for(name), conversation, options, timeout, self.max_retries)
-        return call, Replies(name or self.model_name, tools)
+        return call, Replies(name or self.model_name, offered_tools(options))
 
     def _engine_for(self, name: str | None) -> FusionEngine:
         return engines.find_engine(self._engines, self, name)

@@ -9,6 +9,7 @@ from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_u
 from dpfusion_core.adapters.engines import load_engine
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import LONG, SHORT, PrivateTexts, seen
+from dpfusion_core.adapters.replies import FinishedReply, Reply, offered_tools
 from dpfusion_core.adapters.unmarked import (
     Said,
     Unmarked,
@@ -24,8 +25,10 @@ __all__ = [
     "SHORT",
     "Call",
     "DocumentUnit",
+    "FinishedReply",
     "Marks",
     "PrivateTexts",
+    "Reply",
     "Said",
     "Unmarked",
     "arguments_text",
@@ -35,6 +38,7 @@ __all__ = [
     "effective_unmarked",
     "is_private",
     "load_engine",
+    "offered_tools",
     "seen",
     "warn_unstable",
 ]
