@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from dpfusion_core.adapters import check_unmarked
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
-from dpfusion_core.options import Options, canonical
+from dpfusion_core.options import canonical, read_options
 from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import engine_options, refuse_gone
 from langchain_dpfusion.settings import ChatSettings
@@ -65,7 +65,7 @@ def check_settings(settings: ChatSettings) -> None:
     if timeout is not None and not 0 < timeout < math.inf:
         raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
     check_unmarked(settings.unmarked)
-    Options.read(engine_options(settings, {}, None), "ChatDPFusion")
+    read_options(engine_options(settings, {}, None), "ChatDPFusion")
 
 
 def check_picklable(settings: ChatSettings) -> None:

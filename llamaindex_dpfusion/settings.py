@@ -18,7 +18,7 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
-from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, Options, default_of
+from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, default_of, read_options
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.units import unit_id
@@ -149,7 +149,7 @@ class ConfiguredLLM(FunctionCallingLLM):
             raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
         if self.max_retries < 0:
             raise PrivacyParameterError("Expected max_retries to be an integer >= 0.")
-        Options.read(self.engine_options(), "DPFusionLLM")
+        read_options(self.engine_options(), "DPFusionLLM")
 
     # -- To and from other processes --
 

@@ -28,7 +28,7 @@ from dpfusion_core import (
     ScriptedBackend,
 )
 from dpfusion_core.charging import charged
-from dpfusion_core.options import Options
+from dpfusion_core.options import read_options
 from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import SPENDING_RULES, Neighbours, token_loss
 from tests.core.models import CharTokenizer
@@ -348,7 +348,7 @@ def pair_of_responses(loud: bool, options: GenerationOptions, budget: PrivacyBud
 
     def fresh() -> tuple[PrivacyLedger, Any]:
         ledger = PrivacyLedger("sqlite://", budget=budget)
-        plan = make_plan(Options.read({**options, "max_tokens": 2}, "a test"), ["doc"], ledger)
+        plan = make_plan(read_options({**options, "max_tokens": 2}, "a test"), ["doc"], ledger)
         return ledger, plan
 
     ledger, plan = fresh()
@@ -400,7 +400,7 @@ def one_response(
 ) -> dict[Prefix, float]:
     """Return the exact distribution of a response of 2 tokens about ``doc``, charged to a ledger."""
     units = ["doc", *(f"other-{i}" for i in range(len(others)))]
-    plan = make_plan(Options.read({**options, "max_tokens": 2}, "a test"), units, ledger)
+    plan = make_plan(read_options({**options, "max_tokens": 2}, "a test"), units, ledger)
     with charged(plan, ledger) as charge:
         accountant = charge.open()
         paths = accounted_responses(PUBLIC, [private, *others], plan.rule(), accountant, 2)  # of copies

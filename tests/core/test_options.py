@@ -17,6 +17,7 @@ from dpfusion_core.options import (
     help_of,
     merge_options,
     of_parts,
+    read_options,
 )
 from tests.core.toys import secretive_backend
 
@@ -57,7 +58,7 @@ def test_every_option_has_a_default_and_a_help() -> None:
 )
 def test_what_no_request_may_ask_for_is_refused_when_it_is_read(given: dict[str, Any], words: str) -> None:
     with pytest.raises(PrivacyParameterError, match=words):
-        Options.read(given, "a request")
+        read_options(given, "a request")
 
 
 def test_the_engine_plans_once_and_understands_the_papers_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from dpfusion_core.constraints import Grammars
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
-from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options
+from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options, read_options
 from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.sampling import Sampling
@@ -60,7 +60,7 @@ def prepare(
     Raises:
         DPFusionError: See :meth:`~dpfusion_core.FusionEngine.generate`.
     """
-    options = Options.read(given, "a request")  # a mistake must not cost a tagger's work
+    options = read_options(given, "a request")  # a mistake must not cost a tagger's work
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p)
     tagging: Tagging = "none"
     if isinstance(messages, Views):

@@ -1,0 +1,59 @@
+"""What an option is described by, and the checks that several share."""
+
+from collections.abc import Callable
+from dataclasses import Field, field
+from typing import Any, Literal, Protocol, get_args
+
+from dpfusion_core import _validate
+
+Part = Literal["budget", "accounting", "sampling", "form", "engine"]
+"""What an option is about. Those of ``"engine"`` are for whoever calls the engine itself."""
+
+Check = Callable[[Any, str], Any]
+"""Returns a value, or refuses it under the name that the caller has for it."""
+
+
+class LogitsProcessor(Protocol):
+    """A change to the logits that depends on public data alone.
+
+    The signature is that of ``transformers.LogitsProcessor``. It is called with the token ids of
+    the public view and of what was generated, ``[1, length]``, and the public view's logits,
+    ``[1, vocab]``, and returns the new ones. It never sees private logits: the change that it
+    makes to the public ones is made to every view's.
+    """
+
+    def __call__(self, input_ids: Any, scores: Any, /) -> Any:
+        """Return the changed scores, ``[1, vocab]``."""
+        ...
+
+
+def option(default: Any, part: Part, help: str, check: Check | None = None, unit: str = "") -> Any:
+    """Describe an option as a dataclass field."""
+    return field(default=default, metadata={"part": part, "help": help, "check": check, "unit": unit})
+
+
+def check_field(described: Field[Any], value: Any, called: str | None = None) -> Any:
+    """Return the value of an option, or refuse it. None is a value where it is the default.
+
+    Raises:
+        PrivacyParameterError: If the option cannot have the value.
+    """
+    test = described.metadata["check"]
+    if test is None or (value is None and described.default is None):
+        return value
+    return test(value, called or described.name)
+
+
+def one_of(choices: Any) -> Check:
+    """Return a check that a value is one of a Literal's."""
+    return lambda value, name: _validate.choice(value, get_args(choices), name)
+
+
+def seed(value: Any, name: str) -> int:
+    """Return a seed, or raise."""
+    return _validate.count(value, name, minimum=0)
+
+
+def share(value: Any, name: str) -> float:
+    """Return a number above 0 and at most 1, or raise."""
+    return _validate.positive(_validate.unit_interval(value, name), name)
