@@ -32,7 +32,7 @@ from dpfusion_core.errors import (
     raise_bare,
 )
 from dpfusion_core.ledger.keys import read_file
-from dpfusion_core.ledger.store import parse_url
+from dpfusion_core.ledger.place import parse_url
 from dpfusion_core.privacy import RenyiLoss
 from dpfusion_core.tagging.narrowing import find_spans
 from tests.walking import assert_bare

@@ -138,12 +138,12 @@ def verify(
 
 
 def _open(url: str, key_file: Path | None, must_exist: bool = False) -> PrivacyLedger:
-    from dpfusion_core.ledger import keys, store
+    from dpfusion_core.ledger import keys, place
 
-    parsed = store.parse_url(url)
+    parsed = place.parse_url(url)
     if must_exist and parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         raise LedgerError(
-            f"There is no ledger at {store.describe(url)}. Name it with --url or DPFUSION_LEDGER_URL."
+            f"There is no ledger at {place.describe(url)}. Name it with --url or DPFUSION_LEDGER_URL."
         )
     key = None if key_file is None else keys.read_file(key_file)
     if key_file is not None and key is None:

@@ -61,7 +61,7 @@ class Access:
     @property
     def name(self) -> str:
         """The URL without secrets."""
-        from dpfusion_core.ledger.store import describe
+        from dpfusion_core.ledger.place import describe
 
         return describe(self._url)
 

@@ -1,4 +1,4 @@
-"""Where the ledger lies: connections, locks, transactions, and errors that say what to do.
+"""The connections to a ledger: locks, transactions, and errors that say what to do.
 
 SQLite and PostgreSQL run the same statements. What differs is here: how the one writer is chosen
 (``BEGIN IMMEDIATE``; the locked row of ``dpfusion_meta``) and how a commit is made durable.
@@ -7,23 +7,21 @@ SQLite and PostgreSQL run the same statements. What differs is here: how the one
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
-from dpfusion_core.ledger import files, keys, schema
+from dpfusion_core.errors import LedgerError, errors_as
+from dpfusion_core.ledger import files, keys
 from dpfusion_core.ledger.explain import explain, quiet_logging
+from dpfusion_core.ledger.opening import look, prepare, set_up_sqlite
+from dpfusion_core.ledger.place import Place, parse_url
 from dpfusion_core.ledger.server import Patience
-
-_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 
 
 @dataclass
@@ -51,15 +49,8 @@ class Store:
     """
 
     def __init__(self, url: str, secret: bytes | None, timeout: float) -> None:
-        self._url = parse_url(url)
-        self._secret = secret
-        self._timeout = timeout
-        self._is_sqlite = self._url.get_backend_name() == "sqlite"
-        self._is_memory = self._is_sqlite and self._url.database in (None, "", ":memory:")
-        # Absolute: connections are made later, too, wherever the process has gone by then.
-        path = Path(self._url.database or "").absolute()
-        self._path = path if self._is_sqlite and not self._is_memory else None
-        self._patience = None if self._is_sqlite else Patience(timeout)
+        self._place = Place(parse_url(url), secret, timeout)
+        self._patience = None if self._place.is_sqlite else Patience(timeout)
         # Per process: after a fork the child makes its own connections, and leaves the parent's alone
         # (it must not even close them). Keyed by process id, and dict.setdefault is atomic, so no lock
         # is needed that another thread might have held during the fork.
@@ -99,8 +90,8 @@ class Store:
         with self._explained():
             opened, engine = self._open(is_reader=True)
             # The one connection of a ledger in memory cannot have a second transaction.
-            with self._turn(opened, self._is_memory), engine.connect() as connection:
-                if self._is_sqlite:
+            with self._turn(opened, self._place.is_memory), engine.connect() as connection:
+                if self._place.is_sqlite:
                     connection.exec_driver_sql("BEGIN")
                 else:
                     connection.execution_options(isolation_level="REPEATABLE READ")
@@ -117,12 +108,12 @@ class Store:
 
     def _open(self, is_reader: bool = False) -> tuple[_Opened, sa.Engine]:
         opened = self._held()
-        is_reader = is_reader and not self._is_memory
+        is_reader = is_reader and not self._place.is_memory
         with nullcontext() if opened.engine else opened.opening:
             if opened.engine is None and (opened.reader is None or not is_reader):
                 engine = self._make_engine(opened, is_reader)
                 try:
-                    opened.keyring = self._look(engine) if is_reader else self._prepare(engine)
+                    opened.keyring = (look if is_reader else prepare)(self._place, engine)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -135,7 +126,7 @@ class Store:
         pid = os.getpid()
         opened = self._opened.get(pid)
         if opened is None:
-            if self._is_memory and self._opened:
+            if self._place.is_memory and self._opened:
                 raise LedgerError(
                     "A ledger in memory cannot be used after a fork: its charges would be forgotten. "
                     "Give a file, e.g. sqlite:///dpfusion-ledger.db."
@@ -144,12 +135,12 @@ class Store:
         return opened
 
     def _make_engine(self, opened: _Opened, is_reader: bool) -> sa.Engine:
-        options: dict[str, Any] = {"hide_parameters": True, "pool_timeout": self._timeout}
+        options: dict[str, Any] = {"hide_parameters": True, "pool_timeout": self._place.timeout}
         options |= {"logging_name": quiet_logging(), "pool_logging_name": quiet_logging()}
-        if self._is_memory:
+        if self._place.is_memory:
             options |= {"poolclass": sa.StaticPool, "connect_args": {"check_same_thread": False}}
             del options["pool_timeout"]
-        elif self._is_sqlite:
+        elif self._place.is_sqlite:
             options |= {"creator": partial(self._connect_file, opened, is_reader)}
             if is_reader:  # whether somebody writes is asked anew each time
                 options |= {"poolclass": sa.NullPool}
@@ -158,8 +149,8 @@ class Store:
             options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
         needed = "A ledger on PostgreSQL needs psycopg: pip install 'dpfusion[postgres]'"
         with errors_as(LedgerError, needed, only=ImportError):
-            engine = sa.create_engine(self._url, **options)
-        on_connect = _set_up_sqlite if self._is_sqlite else self._set_up_postgresql
+            engine = sa.create_engine(self._place.url, **options)
+        on_connect = set_up_sqlite if self._place.is_sqlite else self._set_up_postgresql
         sa.event.listen(engine, "connect", on_connect)
         if self._patience is not None:
             connect = self._patience.connect
@@ -169,51 +160,54 @@ class Store:
         return engine
 
     def _connect_file(self, opened: _Opened, is_reader: bool) -> sqlite3.Connection:
-        assert self._path is not None
-        before = files.identity(self._path)
+        path = self._place.path
+        assert path is not None
+        before = files.identity(path)
         if before is None and opened.identity is None:
             raise files.MissingLedger(
-                f"There is no ledger at {self._path}. It is made by the first reservation, or by "
+                f"There is no ledger at {path}. It is made by the first reservation, or by "
                 "`dpfusion ledger budget`."
             )
         if before is None or opened.identity not in (None, before):
-            raise files.was_replaced(self._path)
-        connection = files.connect(self._path, self._timeout, is_reader)
-        if files.identity(self._path) != before:
+            raise files.was_replaced(path)
+        connection = files.connect(path, self._place.timeout, is_reader)
+        if files.identity(path) != before:
             connection.close()
-            raise files.was_replaced(self._path)
+            raise files.was_replaced(path)
         opened.identity = before
         return connection
 
     def _check_file(self, opened: _Opened, writer: dict[Any, Any] | None = None) -> None:
         """Check that a file, and what a writer has open beside it, are those that others see, too."""
-        if self._path is None:
+        path = self._place.path
+        if path is None:
             return
-        with files.explained(self._path):
-            if not files.is_whole(self._path, opened.identity):
-                raise files.was_replaced(self._path)
+        with files.explained(path):
+            if not files.is_whole(path, opened.identity):
+                raise files.was_replaced(path)
             if writer is not None and writer.get("is_wal"):
-                log = files.log_identity(self._path)
+                log = files.log_identity(path)
                 if log is None or writer.setdefault("log", log) != log:
-                    raise files.was_replaced(self._path)
+                    raise files.was_replaced(path)
 
     @contextmanager
     def _unchanged(self, connection: sa.Connection) -> Iterator[None]:
         """Check that a file that nobody wrote to when it was opened has stayed as it is."""
-        if self._path is None or not getattr(connection.connection.driver_connection, "is_immutable", False):
+        path = self._place.path
+        if path is None or not getattr(connection.connection.driver_connection, "is_immutable", False):
             yield
             return
-        with files.explained(self._path):
-            before = files.stamp(self._path)
+        with files.explained(path):
+            before = files.stamp(path)
         yield
-        with files.explained(self._path):
-            if files.stamp(self._path) != before:
-                raise LedgerError(f"The ledger {self._path} was written to while it was read. Read it again.")
+        with files.explained(path):
+            if files.stamp(path) != before:
+                raise LedgerError(f"The ledger {path} was written to while it was read. Read it again.")
 
     def _set_up_postgresql(self, connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT set_config('lock_timeout', %s, false)", (f"{round(self._timeout * 1000)}ms",)
+                "SELECT set_config('lock_timeout', %s, false)", (f"{round(self._place.timeout * 1000)}ms",)
             )
             # A charge must not be lost, even if the server is set to forget.
             cursor.execute(
@@ -222,102 +216,8 @@ class Store:
             )
         connection.commit()
 
-    def _prepare(self, engine: sa.Engine) -> keys.Keyring:
-        """Check that this is a ledger of ours, or make one; return its keys."""
-        if self._path is not None and not self._path.exists():
-            files.make(self._path, self._secret, self._timeout, self._fill)
-        with engine.begin() as connection:
-            if self._is_sqlite:  # one state for all questions: another process may be migrating the ledger
-                connection.exec_driver_sql("BEGIN")
-            found = self._examine(connection)
-        if self._path is not None:
-            self._use_write_ahead_log(engine)
-        keyring = self._make_keyring()
-        if found is None or found[0] < len(schema.MIGRATIONS):
-            with engine.begin() as connection:
-                if self._is_sqlite:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
-                else:
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema.ADVISORY_LOCK)))
-                found = self._examine(connection)  # another process may have been first
-                if found is None or found[1] == keyring.fingerprint:
-                    schema.migrate(connection, found[0] if found else 0, keyring.fingerprint)
-        _check_key(found, keyring)
-        return keyring
-
-    def _look(self, engine: sa.Engine) -> keys.Keyring:
-        """Check that this is a ledger of ours that can be read as it is; return its keys."""
-        with engine.begin() as connection:
-            found = self._examine(connection)
-        if found is None:
-            raise files.MissingLedger("There is no ledger in this database. The first reservation makes one.")
-        if found[0] < len(schema.MIGRATIONS):
-            raise LedgerError(
-                "The ledger was made by an older dpfusion. The first reservation, or `dpfusion ledger budget`, "
-                "brings it to the present form or says what is to be done."
-            )
-        keyring = self._make_keyring()
-        _check_key(found, keyring)
-        return keyring
-
-    def _fill(self, path: Path, keyring: keys.Keyring) -> None:
-        engine = sa.create_engine(f"sqlite+pysqlite:///{path}", poolclass=sa.NullPool, hide_parameters=True)
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            schema.migrate(connection, 0, keyring.fingerprint)
-        self._use_write_ahead_log(engine)
-
-    def _examine(self, connection: sa.Connection) -> tuple[int, str] | None:
-        found = schema.read_version(connection)
-        if found is not None and not (type(found[0]) is int and found[0] > 0):
-            raise LedgerError("The ledger's schema is no number: it is damaged. Restore it from a backup.")
-        if found is not None and found[0] > len(schema.MIGRATIONS):
-            raise LedgerError(
-                f"The ledger was made by a newer dpfusion (schema {found[0]}; this one knows "
-                f"{len(schema.MIGRATIONS)}). Upgrade: pip install --upgrade dpfusion"
-            )
-        if found is None and self._is_sqlite and sa.inspect(connection).get_table_names():
-            raise LedgerError(
-                f"{self._path} is the database of something else, or a damaged ledger: it has tables "
-                "but no ledger. Give another file."
-            )
-        if found is None and self._path is not None:
-            raise files.was_emptied(self._path)
-        return found
-
-    def _make_keyring(self) -> keys.Keyring:
-        if self._secret is not None:
-            return keys.Keyring(self._secret)
-        if self._is_memory:
-            return keys.Keyring(os.urandom(32))
-        assert self._path is not None  # a server has been refused without a key
-        path = files.key_path(self._path)
-        secret = keys.read_file(path)
-        if secret is None:
-            raise LedgerError(
-                f"The key of the ledger, {path}, is missing. Restore it from a backup, or give the key "
-                f"with key= or {keys.VARIABLE}; without it no charge can be attributed."
-            )
-        return keys.Keyring(secret)
-
-    def _use_write_ahead_log(self, engine: sa.Engine) -> None:
-        """Switch to WAL: readers don't stop the writer. SQLite does not wait by itself here."""
-        until = time.monotonic() + self._timeout
-        while True:
-            with engine.connect() as connection, suppress(exc.OperationalError):
-                mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-                if mode != "wal":
-                    # Where the file system has no shared memory it stays as it is: slower, and as safe.
-                    mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar()
-                connection.info["is_wal"] = mode == "wal"
-                return
-            if time.monotonic() > until:
-                return  # what follows fails for the same reason, and says it, or works without
-            time.sleep(0.01)
-
     def _lock(self, connection: sa.Connection, is_durable: bool) -> None:
-        if not self._is_sqlite:
+        if not self._place.is_sqlite:
             if not is_durable:
                 connection.execute(sa.select(sa.func.set_config("synchronous_commit", "off", True)))
             return  # the row of dpfusion_meta is locked when it is read
@@ -330,11 +230,11 @@ class Store:
     @contextmanager
     def _turn(self, opened: _Opened, is_needed: bool = True) -> Iterator[None]:
         """Queue the writers of this process, which is fairer and quicker than SQLite's polling."""
-        if not (is_needed and self._is_sqlite):
+        if not (is_needed and self._place.is_sqlite):
             yield
             return
-        if not opened.turn.acquire(timeout=self._timeout):
-            raise LedgerError(f"The ledger was busy for {self._timeout:g} s. Try again.")
+        if not opened.turn.acquire(timeout=self._place.timeout):
+            raise LedgerError(f"The ledger was busy for {self._place.timeout:g} s. Try again.")
         try:
             yield
         finally:
@@ -344,47 +244,5 @@ class Store:
         return nullcontext() if self._patience is None else self._patience.in_all()
 
     def _explained(self) -> errors_as:
-        said = partial(explain, path=self._path, timeout=self._timeout)
+        said = partial(explain, path=self._place.path, timeout=self._place.timeout)
         return errors_as(LedgerError, said, only=exc.SQLAlchemyError)
-
-
-def _check_key(found: tuple[int, str] | None, keyring: keys.Keyring) -> None:
-    if found is not None and found[1] != keyring.fingerprint:
-        raise LedgerError(
-            "The ledger was made with another key. Give the key that it was made with: "
-            f"key=, {keys.VARIABLE}, or the key file beside the database."
-        )
-
-
-def parse_url(url: str) -> sa.URL:
-    """Return a URL with the driver that the ledger uses.
-
-    Raises:
-        PrivacyParameterError: If it is not a URL of SQLite or PostgreSQL. It is not quoted: it may
-            hold a password.
-    """
-    with errors_as(
-        PrivacyParameterError,
-        "Expected the URL of a SQLite file or a PostgreSQL database, e.g. "
-        "sqlite:///dpfusion-ledger.db or postgresql://user@host/database.",
-    ):
-        parsed = sa.make_url(url)
-        driver = _DRIVERS[parsed.get_backend_name()]
-    if driver == "sqlite+pysqlite" and parsed.query:
-        raise PrivacyParameterError("Expected a SQLite URL without a query: sqlite:///path/to/file.db.")
-    return parsed.set(drivername=driver)
-
-
-def describe(url: str) -> str:
-    """Return a URL without user, password and options."""
-    try:
-        parsed = sa.make_url(url)
-    except (exc.ArgumentError, ValueError):
-        return "unreadable URL"
-    host = (parsed.host or "").rpartition("@")[2]  # the rest of a password that was not quoted
-    return f"{parsed.get_backend_name()}://{host}/{parsed.database or ''}"
-
-
-def _set_up_sqlite(connection: sqlite3.Connection, record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
-    record.info["is_wal"] = connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from dpfusion_core.ledger.store import parse_url
+from dpfusion_core.ledger.place import parse_url
 from dpfusion_core.privacy.budget import RenyiLoss
 
 
