@@ -8,21 +8,16 @@ expert, a rotation chosen by the largest position, an attention that cannot go r
 import logging
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dpfusion_core.backends.model import CachedModel, Passes
 from dpfusion_core.backends.rows import ROWS_PER_PASS, Row, read_together
 
-if TYPE_CHECKING:
-    from dpfusion_core.backends.transformers import TransformersBackend
-
 log = logging.getLogger("dpfusion")
-
-Passes = Literal["together", "apart", "unsafe"]
-"""Views share forward passes; each has its own; not even passes of their own keep them apart."""
 
 _KINDS = {"full_attention", "sliding_attention"}
 """Layers in which a new token sees all that the row's own cache returns, so that no mask is needed."""
@@ -67,7 +62,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def probe(backend: "TransformersBackend", config: Any, *, may_join: bool = True) -> Passes:
+def probe(backend: CachedModel, config: Any, *, may_join: bool = True) -> Passes:
     """Find out how the views of a request may be computed; about 25 passes of a few tokens, fewer for a no.
 
     Args:
@@ -93,14 +88,14 @@ def probe(backend: "TransformersBackend", config: Any, *, may_join: bool = True)
     return "apart"
 
 
-def _prompts(backend: "TransformersBackend") -> list[list[int]]:
+def _prompts(backend: CachedModel) -> list[list[int]]:
     """Return prompts of several lengths and contents; the first stands for the public one."""
     draw = random.Random(0)
     some = [draw.randrange(backend.embedding_rows) for _ in range(44)]
     return [some[:12], [*some[:5], *some[12:41]], some[41:]]
 
 
-def _repeats(backend: "TransformersBackend") -> bool:
+def _repeats(backend: CachedModel) -> bool:
     """Whether a prompt alone has equal bits before and after another has been read."""
     public, other, _ = _prompts(backend)
     before = Row(backend).read(public)
@@ -114,7 +109,7 @@ def _fits(config: Any) -> bool:
     return not is_chunked and set(getattr(config, "layer_types", None) or ()) <= _KINDS
 
 
-def _are_apart(backend: "TransformersBackend") -> bool:
+def _are_apart(backend: CachedModel) -> bool:
     """Whether rows have equal bits beside other partners, and those of a pass of their own but for noise."""
     rows = _rows(backend)
     if not all(row.can_join for row in rows):
@@ -139,7 +134,7 @@ def _distance(logits: Tensor, alone: Tensor) -> float:
     return float(distance.nan_to_num(nan=torch.inf))
 
 
-def _next(backend: "TransformersBackend", rows: Sequence[Row], places: Sequence[int]) -> Tensor:
+def _next(backend: CachedModel, rows: Sequence[Row], places: Sequence[int]) -> Tensor:
     """Return the logits of the next steps of a pass with the rows at these places, ``[steps, rows, vocab]``.
 
     Two rows first read one token, as a request's do; in the last step each row has a token of its own.
@@ -151,7 +146,7 @@ def _next(backend: "TransformersBackend", rows: Sequence[Row], places: Sequence[
     return torch.stack([read_together(backend, copies, each) for each in tokens])
 
 
-def _rows(backend: "TransformersBackend") -> list[Row]:
+def _rows(backend: CachedModel) -> list[Row]:
     """Read the prompts as a request's are read; the last row claims to stand at the end of a full context."""
     public, *others = _prompts(backend)
     rows = [Row(backend)]

@@ -9,15 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpfusion_core.backends.model import CachedModel
 from dpfusion_core.errors import BackendError
-
-if TYPE_CHECKING:
-    from dpfusion_core.backends.transformers import TransformersBackend
 
 ROWS_PER_PASS = 32
 """Largest number of rows of one forward pass; a constant, so that memory is bounded and shapes are public."""
@@ -32,7 +30,7 @@ class Row:
         length: How many tokens have been read.
     """
 
-    def __init__(self, backend: "TransformersBackend", cache: Any = None, length: int = 0) -> None:
+    def __init__(self, backend: CachedModel, cache: Any = None, length: int = 0) -> None:
         self._backend = backend
         self.cache = cache
         self.length = length
@@ -103,7 +101,7 @@ class Row:
         )
 
 
-def read_together(backend: "TransformersBackend", rows: Sequence[Row], tokens: Sequence[int]) -> Tensor:
+def read_together(backend: CachedModel, rows: Sequence[Row], tokens: Sequence[int]) -> Tensor:
     """Append a token to every row, in passes of several rows, and return the next logits, ``[rows, vocab]``."""
     scores = []
     for begin in range(0, len(rows), ROWS_PER_PASS):

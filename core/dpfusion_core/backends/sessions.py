@@ -1,16 +1,13 @@
 """Sessions of the in-process backend: how the views of requests advance."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from dpfusion_core.backends.model import CachedModel
 from dpfusion_core.backends.rows import Row, read_together
 from dpfusion_core.errors import BackendError
-
-if TYPE_CHECKING:
-    from dpfusion_core.backends.transformers import TransformersBackend
 
 
 class Lockstep:
@@ -23,7 +20,7 @@ class Lockstep:
         backend: The model.
     """
 
-    def __init__(self, backend: "TransformersBackend") -> None:
+    def __init__(self, backend: CachedModel) -> None:
         self._backend = backend
         self._passes = backend.passes
         self._members: list[ViewsSession] = []

@@ -5,22 +5,20 @@ import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from dpfusion_core.backends.guarded import model_errors
+from dpfusion_core.backends.model import Passes
+from dpfusion_core.backends.probe import probe
 from dpfusion_core.backends.rows import attending_row_by_row
+from dpfusion_core.backends.sessions import Lockstep, ViewsSession
 from dpfusion_core.errors import BackendError, ViewError
 from dpfusion_core.tiny import MODEL_NAME, model_path
 from dpfusion_core.tokenization import Tokenizer
-
-if TYPE_CHECKING:
-    from dpfusion_core.backends.probe import Passes
-    from dpfusion_core.backends.sessions import Lockstep, ViewsSession
-
 
 _HUB_OPTIONS = frozenset({"cache_dir", "local_files_only", "revision", "token", "trust_remote_code"})
 """Options of ``from_pretrained`` that concern the tokenizer as much as the model."""
@@ -170,13 +168,11 @@ class TransformersBackend:
         )
 
     @property
-    def passes(self) -> "Passes":
+    def passes(self) -> Passes:
         """How views are computed: "together" in shared forward passes, or "apart", each in its own.
 
         "unsafe" says that not even passes of their own give equal bits again: private text is refused.
         """
-        from dpfusion_core.backends.probe import probe
-
         state = self._model.dtype, self._model.device
         if state not in self._probed:
             self._probed[state] = probe(self, self._text_config, may_join=not self._separate_views)
@@ -187,14 +183,12 @@ class TransformersBackend:
         config = self._model.config
         return config.get_text_config() if hasattr(config, "get_text_config") else config
 
-    def open(self, prompts: Sequence[Sequence[int]]) -> "ViewsSession":
+    def open(self, prompts: Sequence[Sequence[int]]) -> ViewsSession:
         """Begin a request of its own; see :meth:`Lockstep.open`."""
         return self.together().open(prompts)
 
-    def together(self) -> "Lockstep":
+    def together(self) -> Lockstep:
         """Return what begins requests that advance together, in shared passes where :attr:`passes` says so."""
-        from dpfusion_core.backends.sessions import Lockstep
-
         return Lockstep(self)
 
     @cached_property
