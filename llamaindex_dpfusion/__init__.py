@@ -15,11 +15,11 @@ if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("
         name="llama_index.core",
     )
 
-from llamaindex_dpfusion.ingestion import DPFusionTransform
+from llamaindex_dpfusion.documents.ingestion import DPFusionTransform
+from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
+from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
+from llamaindex_dpfusion.documents.synthesizer import DPFusionSynthesizer
 from llamaindex_dpfusion.llm import DPFusionLLM
-from llamaindex_dpfusion.packing import DPFusionPromptHelper
-from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
-from llamaindex_dpfusion.synthesizer import DPFusionSynthesizer
 
 __all__ = [
     "DPFusionLLM",

@@ -20,15 +20,15 @@ from llama_index.core.tools import BaseTool
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from dpfusion_core.engine import FusionEngine
-from llamaindex_dpfusion.answers import chat_answer, complete_answer
+from llamaindex_dpfusion.answers.calls import chat_answer, complete_answer
+from llamaindex_dpfusion.answers.events import bare, untraced, without_steps
+from llamaindex_dpfusion.answers.predictions import Prediction, refuse_parsers
+from llamaindex_dpfusion.answers.structured import DPFusionStructuredLLM, StructuredPrediction
+from llamaindex_dpfusion.answers.tools import chat_arguments, sealed_history, selections
 from llamaindex_dpfusion.errors import anot_swallowed, not_swallowed
-from llamaindex_dpfusion.messages import sealed_messages
-from llamaindex_dpfusion.predictions import Prediction, refuse_parsers
+from llamaindex_dpfusion.prompts.messages import sealed_messages
+from llamaindex_dpfusion.prompts.templates import FilledTemplate, filled_messages, system_messages
 from llamaindex_dpfusion.settings import ConfiguredLLM
-from llamaindex_dpfusion.structured import DPFusionStructuredLLM, StructuredPrediction
-from llamaindex_dpfusion.templates import FilledTemplate, filled_messages, system_messages
-from llamaindex_dpfusion.tools import chat_arguments, sealed_history, selections
-from llamaindex_dpfusion.tracing import bare, untraced, without_steps
 
 # Types of arguments that several methods share.
 _Class = type[BaseModel]

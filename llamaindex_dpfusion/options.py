@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.options import GenerationOptions, canonical, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice
+
+T = TypeVar("T")
 
 OWN = of_parts("budget", "accounting", "sampling")
 """The engine's options that are fields of the LLM and may be said in a call."""
@@ -32,11 +34,30 @@ def named_fields(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, 
     return canonical(given, model.model_fields.keys() | {"class_name"}, model.__name__)
 
 
-def problem_of(error: ValidationError) -> str:
-    """Say what is wrong with the fields of an LLM; values are not quoted."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    where = ".".join(map(str, first["loc"])) or "DPFusionLLM"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+def checked_fields(owner: str) -> errors_as:
+    """Raise what pydantic says of wrong fields as an error of ours, which quotes no values.
+
+    Args:
+        owner: What is made of the fields.
+    """
+
+    def problem(error: ValidationError) -> str:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"{f'{where} of {owner}' if where else owner}: {first['msg'].removeprefix('Value error, ')}"
+
+    return errors_as(PrivacyParameterError, problem, only=ValidationError)
+
+
+def check_type(value: Any, kind: type[T], name: str) -> T:
+    """Return an argument if it is of a kind.
+
+    Raises:
+        PrivacyParameterError: If it is not.
+    """
+    if isinstance(value, kind):
+        return value
+    raise PrivacyParameterError(f"Expected {name} to be a {kind.__name__}.")
 
 
 def named_as(

@@ -1,6 +1,5 @@
 """What an LLM is made with: its fields, what they are checked for, and the engine that is made of them."""
 
-import math
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
@@ -9,21 +8,18 @@ from llama_index.core.base.llms.types import LLMMetadata, MessageRole
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import BaseModel as PlainModel
-from pydantic import ValidationError
 
-from dpfusion_core.adapters import Unmarked, check_unmarked, effective_unmarked
-from dpfusion_core.backends import TransformersBackend
-from dpfusion_core.backends.shared import shared_backend
+from dpfusion_core.adapters import Unmarked, check_parts, effective_unmarked, load_engine
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, errors_as
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
 from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, default_of, read_options
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.units import unit_id
-from llamaindex_dpfusion.options import OWN, engine_options, named_fields, problem_of
-from llamaindex_dpfusion.rules import Rule
+from llamaindex_dpfusion.options import OWN, checked_fields, engine_options, named_fields
+from llamaindex_dpfusion.prompts.segments import Rule
 
 PUBLIC_ARGUMENTS = (
     "query_str",
@@ -43,7 +39,6 @@ ENGINE_FIELDS = frozenset(
 """Fields that the engine is made of."""
 
 _PLACEHOLDER = "____"
-_POLICIES = ("private", "redact", "error", "public")
 _DEFAULTS = {"model": "dpfusion-tiny", "dtype": "auto", "placeholder": _PLACEHOLDER, "model_kwargs": {}}
 _UNLIMITED = 32768
 """Context that is said of a model without a limit of its own, in tokens."""
@@ -77,13 +72,13 @@ class ConfiguredLLM(FunctionCallingLLM):
     min_p: float | None = None
     stop: list[str] | None = None
     seed: int | None = None
-    timeout: float | None = None
-    max_retries: int = 0
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
+    max_retries: int = Field(default=0, ge=0, strict=True)
     device: Any = Field(default=None, exclude=True)
     dtype: Any = Field(default="auto", exclude=True)
     device_map: Any = Field(default=None, exclude=True)
     model_kwargs: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
-    context_window: int | None = None
+    context_window: int | None = Field(default=None, gt=0, strict=True)
     public_arguments: tuple[str, ...] = PUBLIC_ARGUMENTS
     unmarked: Unmarked | None = None
     unit: str = Field(default=DEFAULT_UNIT, min_length=1)
@@ -98,7 +93,7 @@ class ConfiguredLLM(FunctionCallingLLM):
         fields = named_fields(
             {**({} if model == "dpfusion-tiny" else {"model": model}), **kwargs}, type(self)
         )
-        with errors_as(PrivacyParameterError, problem_of, only=ValidationError):
+        with checked_fields(type(self).__name__):
             super().__init__(**fields)
         self._engine = self._given = engine
         self._check()
@@ -106,7 +101,7 @@ class ConfiguredLLM(FunctionCallingLLM):
     def __setattr__(self, name: str, value: Any) -> None:
         name = ALIASES.get(name, name)
         if name in ConfiguredLLM.__annotations__ and name in type(self).model_fields:
-            self.model_copy(update={name: value})  # what is refused leaves the LLM as it is
+            value = getattr(self.model_copy(update={name: value}), name)  # or the LLM stays as it is
             self._engine = self._given if name in ENGINE_FIELDS else self._engine
         super().__setattr__(name, value)
 
@@ -117,11 +112,24 @@ class ConfiguredLLM(FunctionCallingLLM):
             PrivacyParameterError: As for the LLM itself.
         """
         changes = named_fields(update or {}, type(self))
-        copied = super().model_copy(update=changes, deep=deep)
+        copied = super().model_copy(deep=deep)
+        with checked_fields(type(self).__name__):
+            for name, value in changes.items():
+                self.__pydantic_validator__.validate_assignment(copied, name, value)
         copied._check()
         if ENGINE_FIELDS & changes.keys():
             copied._engine = self._given
         return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Return a copy that shares the model, the ledger and other ready parts: there is one of each."""
+        shared = [
+            self._engine,
+            self._given,
+            self.callback_manager,
+            *(getattr(self, n) for n in ENGINE_FIELDS),
+        ]
+        return super().__deepcopy__({**(memo or {}), **{id(part): part for part in shared}})
 
     def _check(self) -> None:
         """Refuse fields that contradict each other or a ready engine, and options that an engine would refuse."""
@@ -136,19 +144,9 @@ class ConfiguredLLM(FunctionCallingLLM):
                         f"A ready engine has its own {name}: give {name} to the FusionEngine, or a model in place "
                         "of the engine."
                     )
-        check_unmarked(self.unmarked)
-        names: object = self.public_arguments
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise PrivacyParameterError("Expected public_arguments to be a list of names.")
-        if self.complete_policy not in _POLICIES:
-            raise PrivacyParameterError(
-                f"Expected complete_policy to be one of {', '.join(map(repr, _POLICIES))}."
-            )
+        else:
+            check_parts(**{name: getattr(self, name) for name in ENGINE_FIELDS - {"ledger"}})
         unit_id(self.unit)
-        if self.timeout is not None and not 0 < self.timeout < math.inf:
-            raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
-        if self.max_retries < 0:
-            raise PrivacyParameterError("Expected max_retries to be an integer >= 0.")
         read_options(self.engine_options(), "DPFusionLLM")
 
     # -- To and from other processes --
@@ -215,20 +213,7 @@ class ConfiguredLLM(FunctionCallingLLM):
     def engine(self) -> FusionEngine:
         """The engine; the first use loads the model."""
         if self._engine is None:
-            backend = (
-                shared_backend(
-                    self.model,
-                    device=self.device,
-                    dtype=self.dtype,
-                    device_map=self.device_map,
-                    **self.model_kwargs,
-                )
-                if isinstance(self.model, str)
-                else TransformersBackend(self.model, self.tokenizer)
-            )
-            self._engine = FusionEngine(
-                backend, placeholder=self.placeholder, ledger=self.ledger, tagger=self.tagger
-            )
+            self._engine = load_engine(**{name: getattr(self, name) for name in ENGINE_FIELDS})
         return self._engine
 
     @property

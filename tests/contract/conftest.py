@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dpfusion_core.adapters import seen, warn_unstable
-from llamaindex_dpfusion.claims import claimed
+from llamaindex_dpfusion.prompts.net import seen_of_units
 from tests.contract.frameworks import FRAMEWORKS, Framework
 
 
@@ -19,5 +19,5 @@ def framework(request: pytest.FixtureRequest) -> Framework:
 def _nothing_seen() -> Iterator[None]:
     yield
     seen.forget()
-    claimed.forget()
+    seen_of_units.forget()
     warn_unstable.cache_clear()

@@ -7,8 +7,8 @@ import pytest
 from llama_index.core import Settings
 
 from dpfusion_core.adapters import seen, warn_unstable
-from llamaindex_dpfusion.claims import claimed
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.prompts.net import seen_of_units
+from llamaindex_dpfusion.seals.sealer import sealer
 from tests.llamaindex.recording import HashEmbedding
 
 
@@ -31,5 +31,5 @@ def settings_of_llama_index() -> Iterator[None]:
     Settings._llm = Settings._prompt_helper = Settings._embed_model = Settings._callback_manager = None
     sealer.forget()
     seen.forget()
-    claimed.forget()
+    seen_of_units.forget()
     warn_unstable.cache_clear()

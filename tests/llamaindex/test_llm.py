@@ -19,7 +19,7 @@ from dpfusion_core import FusionEngine
 from dpfusion_core.backends.shared import shared_backend
 from dpfusion_core.errors import BackendError, PrivacyParameterError, RefusedError, UnsupportedError
 from llamaindex_dpfusion import DPFusionLLM
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.seals.sealer import sealer
 from tests.llamaindex.recording import RecordingBackend, recording_llm, tokenizer
 
 SECRET = "Ingrid Solheim lives in Trondheim."

@@ -15,9 +15,9 @@ from llama_index.core.base.llms.types import (
 from dpfusion_core.adapters import seen
 from dpfusion_core.errors import RefusedError, UnsupportedError, ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment, ToolCall
-from llamaindex_dpfusion.messages import prompt_views, shown, to_core
-from llamaindex_dpfusion.rules import Rule
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.prompts.messages import prompt_views, shown, to_core
+from llamaindex_dpfusion.prompts.segments import Rule
+from llamaindex_dpfusion.seals.sealer import sealer
 
 
 def units(message: ChatMessage, **options: Any) -> set[str | None]:

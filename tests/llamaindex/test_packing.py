@@ -10,7 +10,7 @@ from llama_index.core.response_synthesizers import ResponseMode, get_response_sy
 
 from dpfusion_core.errors import RefusedError, ViewError
 from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionPromptHelper
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.seals.sealer import sealer
 from tests.llamaindex.recording import (
     QUESTION,
     check,

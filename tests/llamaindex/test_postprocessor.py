@@ -22,7 +22,7 @@ from llama_index.core.schema import (
 
 from dpfusion_core.errors import PrivacyParameterError, RefusedError, UnsupportedError, ViewError
 from llamaindex_dpfusion import DPFusionNodePostprocessor, DPFusionRetriever
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.seals.sealer import sealer
 from tests.llamaindex.recording import (
     QUESTION,
     HashEmbedding,

@@ -89,7 +89,7 @@ def test_settings_still_hold_a_prompt_helper() -> None:
 def test_no_method_of_the_llm_is_wrapped_in_a_span() -> None:
     """Such a span would hold messages and template arguments."""
     from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor, DPFusionRetriever
-    from llamaindex_dpfusion.structured import DPFusionStructuredLLM
+    from llamaindex_dpfusion.answers.structured import DPFusionStructuredLLM
 
     for cls in (DPFusionLLM, DPFusionStructuredLLM, DPFusionNodePostprocessor, DPFusionRetriever):
         for name, method in vars(cls).items():
@@ -103,7 +103,7 @@ def test_components_still_write_what_is_read_of_them() -> None:
     from llama_index.core.memory.memory import DEFAULT_MEMORY_BLOCKS_TEMPLATE
     from llama_index.core.postprocessor.rankGPT_rerank import RankGPTRerank
 
-    from llamaindex_dpfusion.components import parts_of, passages
+    from llamaindex_dpfusion.prompts.components import parts_of, passages
 
     def is_private(message: ChatMessage) -> bool:
         return all(private for _, private in parts_of(message, message.content or ""))

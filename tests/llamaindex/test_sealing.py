@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import DEFAULT_UNIT
-from llamaindex_dpfusion.seal_marks import clean
-from llamaindex_dpfusion.sealing import Sealer
+from llamaindex_dpfusion.seals.marks import clean
+from llamaindex_dpfusion.seals.sealer import Sealer
 
 SECRET = "Ingrid Solheim lives in Trondheim and was born in May."
 

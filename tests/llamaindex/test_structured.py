@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from dpfusion_core.errors import BackendError
 from llamaindex_dpfusion import DPFusionNodePostprocessor
-from llamaindex_dpfusion.structured import DPFusionStructuredLLM
+from llamaindex_dpfusion.answers.structured import DPFusionStructuredLLM
 from tests.llamaindex.recording import QUESTION, check, documents, recording_llm
 
 SECRET = "Ingrid Solheim lives in Trondheim."

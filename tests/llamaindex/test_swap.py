@@ -46,7 +46,7 @@ from pydantic import BaseModel, Field
 
 from dpfusion_core.errors import RefusedError
 from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
-from llamaindex_dpfusion.components import asks_about_a_response
+from llamaindex_dpfusion.prompts.components import asks_about_a_response
 from tests.llamaindex.recording import RecordingBackend, recording_llm
 from tests.llamaindex.test_tracing import Events, Seen, Spans
 

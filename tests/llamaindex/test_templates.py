@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from dpfusion_core.errors import RefusedError, UnsupportedError
 from dpfusion_core.messages import DEFAULT_UNIT
 from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
-from llamaindex_dpfusion.messages import to_core
-from llamaindex_dpfusion.templates import filled_messages
+from llamaindex_dpfusion.prompts.messages import to_core
+from llamaindex_dpfusion.prompts.templates import filled_messages
 from tests.llamaindex.recording import recording_llm
 
 SECRET = "Ingrid lives in Trondheim"

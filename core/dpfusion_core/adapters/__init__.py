@@ -6,7 +6,7 @@ protected, charged and refused alike wherever it comes from.
 
 from dpfusion_core.adapters.calls import Call
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
-from dpfusion_core.adapters.engines import load_engine
+from dpfusion_core.adapters.engines import check_parts, load_engine
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import LONG, SHORT, PrivateTexts, seen
 from dpfusion_core.adapters.replies import FinishedReply, Reply, offered_tools
@@ -32,6 +32,7 @@ __all__ = [
     "Said",
     "Unmarked",
     "arguments_text",
+    "check_parts",
     "check_unmarked",
     "decide",
     "document_unit",

@@ -6,10 +6,38 @@ from typing import Any
 from dpfusion_core.backends import TransformersBackend
 from dpfusion_core.backends.shared import shared_backend
 from dpfusion_core.engine import FusionEngine
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Placeholder
+
+_LOADING: Mapping[str, Any] = {"device": None, "dtype": "auto", "device_map": None, "model_kwargs": {}}
+"""How weights are loaded, and what says nothing."""
+
+
+def check_parts(
+    model: Any,
+    *,
+    tokenizer: Any = None,
+    placeholder: str | Placeholder = "____",
+    tagger: Tagger | Narrowing | None = None,
+    **loading: Any,
+) -> None:
+    """Refuse what :func:`load_engine` could not read, before anything is loaded; for the arguments see there.
+
+    Raises:
+        PrivacyParameterError: If an argument has the wrong form, or says nothing beside the others.
+    """
+    if (tokenizer is None) != isinstance(model, str):
+        raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
+    for name, value in loading.items():
+        if not isinstance(model, str) and value not in (None, _LOADING[name]):
+            raise PrivacyParameterError(f"A ready model is loaded already: {name!r} says nothing.")
+    if not (isinstance(placeholder, str) or callable(placeholder)):
+        raise PrivacyParameterError("Expected placeholder to be a string or a function of a segment.")
+    if tagger is not None and not isinstance(tagger, Narrowing):
+        Narrowing(tagger)
 
 
 def load_engine(

@@ -115,13 +115,22 @@ class TransformersBackend:
             model: Any = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, device_map=device_map, **model_kwargs
             )
-        except (OSError, ValueError, ImportError, KeyError) as error:
+            if device_map is None:
+                model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except (
+            OSError,
+            ValueError,
+            ImportError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
             raise BackendError(
-                f"The model {name_or_path!r} cannot be loaded: {error}. Check the name, the folder's "
-                "files, the network or HF_HUB_OFFLINE, and the access token of a gated model."
+                f"The model {name_or_path!r} cannot be loaded: {error}. Check the name, device, dtype and "
+                "other arguments, the folder's files, the network or HF_HUB_OFFLINE, and the access token of a gated "
+                "model."
             ) from error
-        if device_map is None:
-            model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, tokenizer, separate_views=separate_views)
 
     def __repr__(self) -> str:

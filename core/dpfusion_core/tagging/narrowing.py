@@ -64,6 +64,8 @@ class Narrowing:
     key: str | bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if not callable(getattr(self.tagger, "tag", None)):
+            raise PrivacyParameterError("Expected tagger to have a method tag(text) that returns spans.")
         if not (self.units in ("message", "label", "entity") or callable(self.units)):
             raise PrivacyParameterError(
                 "Expected units 'message', 'label', 'entity' or a function of a span and its text."

@@ -7,17 +7,18 @@ from typing import Any, Generic, Literal, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
-from dpfusion_core.adapters import Call
+from dpfusion_core.adapters import Call, offered_tools
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.views import Views
-from llamaindex_dpfusion import tracing
+from llamaindex_dpfusion.answers import events
+from llamaindex_dpfusion.answers.responses import Response
 from llamaindex_dpfusion.errors import with_advice
-from llamaindex_dpfusion.messages import prompt_views, shown, shown_text, to_core
-from llamaindex_dpfusion.replies import Reply
-from llamaindex_dpfusion.rules import Written, segments_of
-from llamaindex_dpfusion.sealing import sealer
-from llamaindex_dpfusion.seals import Piece
+from llamaindex_dpfusion.options import check_type
+from llamaindex_dpfusion.prompts.messages import prompt_views, shown, shown_text, to_core
+from llamaindex_dpfusion.prompts.segments import Written, segments_of
+from llamaindex_dpfusion.seals.parts import Piece
+from llamaindex_dpfusion.seals.sealer import sealer
 from llamaindex_dpfusion.settings import ConfiguredLLM
 
 R = TypeVar("R", ChatResponse, CompletionResponse)
@@ -33,28 +34,28 @@ class Answer(Generic[R]):
         shown: What was asked, as traces may see it.
         call: The call of the engine.
         said: The options of the call as the caller has said them.
-        respond: Makes LlamaIndex's response of a reply and its new text.
+        respond: Writes it as LlamaIndex wants it, with the new text.
     """
 
     llm: ConfiguredLLM = field(repr=False)
     kind: Literal["chat", "complete"]
-    shown: tracing.Shown
+    shown: events.Shown
     call: Call
     said: dict[str, Any]
-    respond: Callable[[Reply, str | None], R]
+    respond: Callable[[Response, str | None], R]
 
     def whole(self) -> R:
         """Return the response."""
-        return tracing.call(self.llm, self.kind, self.shown, self.said, self._whole)
+        return events.call(self.llm, self.kind, self.shown, self.said, self._whole)
 
     async def awhole(self) -> R:
         """Return the response without blocking the event loop."""
-        return await tracing.acall(self.llm, f"a{self.kind}", self.shown, self.said, self._awhole)
+        return await events.acall(self.llm, f"a{self.kind}", self.shown, self.said, self._awhole)
 
     def pieces(self) -> Generator[R, None, None]:
         """Return a generator over the growing response; closing it frees the model."""
         name = f"stream_{self.kind}"
-        return tracing.call(self.llm, name, self.shown, self.said, self._pieces)
+        return events.call(self.llm, name, self.shown, self.said, self._pieces)
 
     async def apieces(self) -> AsyncGenerator[R, None]:
         """Return an async generator over the growing response; closing it frees the model."""
@@ -64,37 +65,36 @@ class Answer(Generic[R]):
             return responses
 
         name = f"astream_{self.kind}"
-        traced = await tracing.acall(self.llm, name, self.shown, self.said, work)
-        return tracing.closing_both(traced, responses)
+        traced = await events.acall(self.llm, name, self.shown, self.said, work)
+        return events.closing_both(traced, responses)
 
     def _whole(self) -> R:
-        reply = self._reply()
+        response = self._response()
         with with_advice():
-            reply.add(self.call.run())
-        return self.respond(reply, None)
+            response.add(self.call.run())
+        return self.respond(response, None)
 
     async def _awhole(self) -> R:
-        reply = self._reply()
+        response = self._response()
         with with_advice():
-            reply.add(await self.call.arun())
-        return self.respond(reply, None)
+            response.add(await self.call.arun())
+        return self.respond(response, None)
 
     def _pieces(self) -> Generator[R, None, None]:
-        reply = self._reply()
+        response = self._response()
         with with_advice(), closing(self.call.stream()) as chunks:
             for chunk in chunks:
-                yield self.respond(reply, reply.add(chunk))
+                yield self.respond(response, response.add(chunk))
 
     async def _apieces(self) -> AsyncGenerator[R, None]:
-        reply = self._reply()
+        response = self._response()
         with with_advice():
             async with aclosing(self.call.astream()) as chunks:
                 async for chunk in chunks:
-                    yield self.respond(reply, reply.add(chunk))
+                    yield self.respond(response, response.add(chunk))
 
-    def _reply(self) -> Reply:
-        options = self.call.options
-        return Reply(() if options.get("tool_choice") == "none" else options.get("tools") or ())
+    def _response(self) -> Response:
+        return Response(offered_tools(self.call.options))
 
 
 def chat_answer(
@@ -108,7 +108,7 @@ def chat_answer(
     options = llm.engine_options(said)
     core = to_core(messages, llm.rule(options))
     call = Call(llm.engine, core, options, llm.timeout, llm.max_retries)
-    return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, said, Reply.chat)
+    return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, said, Response.chat)
 
 
 def complete_answer(
@@ -130,7 +130,7 @@ def complete_answer(
     if formatted or not llm.has_chat_template:
         source = prompt_views(segments, tokenizer, placeholder)
     call = Call(llm.engine, source, options, llm.timeout, llm.max_retries)
-    return Answer(llm, "complete", shown_text(segments, placeholder), call, said, Reply.completion)
+    return Answer(llm, "complete", shown_text(segments, placeholder), call, said, Response.completion)
 
 
 def bare_prompt(llm: ConfiguredLLM, prompt: str) -> list[Piece]:
@@ -140,6 +140,7 @@ def bare_prompt(llm: ConfiguredLLM, prompt: str) -> list[Piece]:
         PrivacyParameterError: If it is not sealed and ``complete_policy`` is ``"error"``.
     """
     policy = llm.complete_policy
+    check_type(prompt, str, "prompt")
     pieces = sealer.read_pieces(prompt, said=None if policy == "public" else True)
     if policy == "error" and any(piece.unit == DEFAULT_UNIT for piece in pieces):
         raise PrivacyParameterError(

@@ -12,11 +12,11 @@ from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT
 from dpfusion_core.options import canonical
-from llamaindex_dpfusion.nodes import SealedNode
-from llamaindex_dpfusion.options import named_as
-from llamaindex_dpfusion.seal_marks import Tag
-from llamaindex_dpfusion.tracing import bare, untraced
-from llamaindex_dpfusion.units import UnitOf, check_unit, unit_of_node
+from llamaindex_dpfusion.answers.events import bare, untraced
+from llamaindex_dpfusion.documents.nodes import SealedNode
+from llamaindex_dpfusion.documents.units import UnitOf, check_unit, unit_of_node
+from llamaindex_dpfusion.options import check_type, checked_fields, named_as
+from llamaindex_dpfusion.seals.marks import Tag
 
 
 class DPFusionNodePostprocessor(BaseNodePostprocessor):
@@ -54,7 +54,7 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
 
     unit: UnitOf = Field(default="document", exclude=True)
     public: Callable[[BaseNode], bool] | None = Field(default=None, exclude=True)
-    vault: bool = False
+    vault: bool = Field(default=False, strict=True)
 
     def __init__(self, unit: UnitOf = "document", **kwargs: Any) -> None:
         owner = type(self).__name__
@@ -62,7 +62,8 @@ class DPFusionNodePostprocessor(BaseNodePostprocessor):
         check_unit(unit)
         if not (options.get("public") is None or callable(options["public"])):
             raise PrivacyParameterError(f"Expected public of {owner} to be a function of a node.")
-        super().__init__(**{"unit": unit, **options})
+        with checked_fields(owner):
+            super().__init__(**{"unit": unit, **options})
 
     @classmethod
     def class_name(cls) -> str:
@@ -104,15 +105,17 @@ class DPFusionRetriever(BaseRetriever):
         **kwargs: Further arguments of LlamaIndex's ``BaseRetriever``.
 
     Raises:
-        PrivacyParameterError: If an argument is unknown.
+        PrivacyParameterError: If an argument is unknown, or of another kind.
     """
 
     def __init__(
         self, retriever: BaseRetriever, sealing: DPFusionNodePostprocessor | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**named_as(BaseRetriever.__init__, kwargs, type(self).__name__))
-        self._inner = retriever
-        self._sealing = sealing or DPFusionNodePostprocessor(vault=True)
+        self._inner = check_type(retriever, BaseRetriever, "retriever")
+        self._sealing = check_type(
+            sealing or DPFusionNodePostprocessor(vault=True), DPFusionNodePostprocessor, "sealing"
+        )
 
     @untraced
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

@@ -12,9 +12,10 @@ from llama_index.core.schema import NodeWithScore, QueryType
 from llama_index.core.settings import Settings
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
-from llamaindex_dpfusion.options import named_as
-from llamaindex_dpfusion.packing import DPFusionPromptHelper
-from llamaindex_dpfusion.postprocessor import DPFusionNodePostprocessor
+from dpfusion_core.errors import PrivacyParameterError
+from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
+from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor
+from llamaindex_dpfusion.options import check_type, named_as
 
 
 class DPFusionSynthesizer(BaseSynthesizer):
@@ -31,7 +32,7 @@ class DPFusionSynthesizer(BaseSynthesizer):
         **options: Further arguments of LlamaIndex's ``get_response_synthesizer``.
 
     Raises:
-        PrivacyParameterError: If an argument is unknown.
+        PrivacyParameterError: If an argument is unknown, or of another kind.
     """
 
     def __init__(
@@ -43,13 +44,19 @@ class DPFusionSynthesizer(BaseSynthesizer):
         **options: Any,
     ) -> None:
         options = named_as(get_response_synthesizer, options, type(self).__name__)
-        llm = llm or Settings.llm
+        llm = check_type(llm or Settings.llm, LLM, "llm")
+        if response_mode not in [mode.value for mode in ResponseMode]:
+            raise PrivacyParameterError(
+                f"Expected response_mode to be one of {', '.join(mode.value for mode in ResponseMode)}."
+            )
         helper = options.pop("prompt_helper", None) or DPFusionPromptHelper.from_llm(llm)
         self._inner = get_response_synthesizer(
             llm=llm, response_mode=ResponseMode(response_mode), prompt_helper=helper, **options
         )
         super().__init__(llm=llm, prompt_helper=helper, streaming=bool(options.get("streaming")))
-        self._sealing = sealing or DPFusionNodePostprocessor()
+        self._sealing = check_type(
+            sealing or DPFusionNodePostprocessor(), DPFusionNodePostprocessor, "sealing"
+        )
 
     def synthesize(
         self,

@@ -23,9 +23,9 @@ from typing import Literal
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
 from dpfusion_core.units import unit_id
-from llamaindex_dpfusion import seal_marks
-from llamaindex_dpfusion.seal_marks import Tag, clean
-from llamaindex_dpfusion.seals import LooseMark, Piece, Seal, Stretch, single_spaced
+from llamaindex_dpfusion.seals import marks
+from llamaindex_dpfusion.seals.marks import Tag, clean
+from llamaindex_dpfusion.seals.parts import LooseMark, Piece, Seal, Stretch, single_spaced
 
 _PROOF = 8  # characters of a code that prove nonce and unit, whatever the content
 
@@ -69,7 +69,7 @@ class Sealer:
             remember: Whether pieces cut out of it shall keep their unit: for documents.
         """
         unit = None if unit is None else unit_id(unit)
-        content, nonce, name = clean(content), secrets.token_urlsafe(8), seal_marks.name_of(unit, tag)
+        content, nonce, name = clean(content), secrets.token_urlsafe(8), marks.name_of(unit, tag)
         opening = (
             f"[[dpf:{nonce}:{name}:{self._proof(nonce, name)}{self._code('pair', nonce, name, content)}]]"
         )
@@ -101,7 +101,7 @@ class Sealer:
             text: A string that may hold sealed texts.
             said: Whether the text outside of them was said to be private. If a mark is damaged, it is so
                 anyway.
-            unit: The unit of private text that no mark claims; the unnamed one by default.
+            unit: The unit of private text that no mark names; the unnamed one by default.
 
         Returns:
             Pieces free of marks, none of them empty.
@@ -144,18 +144,18 @@ class Sealer:
         """Cut a string at its marks."""
         position = 0
         changed: set[str] = set()
-        for mark in seal_marks.LIKE.finditer(text) if "[[" in text else ():
+        for mark in marks.LIKE.finditer(text) if "[[" in text else ():
             if mark.start() < position:  # a mark of a whole pair
                 continue
             yield text[position : mark.start()]
             position = mark.end()
-            if found := seal_marks.OPEN.fullmatch(mark[0]):
+            if found := marks.OPEN.fullmatch(mark[0]):
                 end = self._end(text, found, mark.end(), changed)
                 if end is not None:
-                    content = text[mark.end() : end].replace(seal_marks.inner(found["nonce"]), "")
-                    unit, tag = seal_marks.read_name(found["name"])
+                    content = text[mark.end() : end].replace(marks.inner(found["nonce"]), "")
+                    unit, tag = marks.read_name(found["name"])
                     yield Seal(content, unit, found["nonce"], mark[0], "", tag)
-                    position = end + len(seal_marks.closing(found["nonce"]))
+                    position = end + len(marks.closing(found["nonce"]))
                     continue
             yield self._handled(mark) or self._mark(mark[0])
         yield text[position:]
@@ -169,8 +169,8 @@ class Sealer:
         nonce, name, code = found["nonce"], found["name"], found["code"]
         if nonce in changed or not hmac.compare_digest(self._proof(nonce, name), code[:_PROOF]):
             return None
-        end = text.find(seal_marks.closing(nonce), start)
-        content = text[start : max(end, start)].replace(seal_marks.inner(nonce), "")
+        end = text.find(marks.closing(nonce), start)
+        content = text[start : max(end, start)].replace(marks.inner(nonce), "")
         if end >= 0 and hmac.compare_digest(self._code("pair", nonce, name, content), code[_PROOF:]):
             return end
         changed.add(nonce)
@@ -178,7 +178,7 @@ class Sealer:
 
     def _handled(self, mark: Match[str]) -> Seal | None:
         """Return the text that a handle of ours stands for."""
-        found = seal_marks.HANDLE.fullmatch(mark[0])
+        found = marks.HANDLE.fullmatch(mark[0])
         if not found or not hmac.compare_digest(
             self._code("handle", found["nonce"], found["name"]), found["code"]
         ):
@@ -194,9 +194,9 @@ class Sealer:
     def _mark(self, mark: str) -> LooseMark:
         """Say what a mark outside of a whole pair tells."""
         kinds: tuple[tuple[Literal["open", "close", "inner"], Match[str] | None], ...] = (
-            ("open", seal_marks.OPEN.fullmatch(mark)),
-            ("close", seal_marks.CLOSE.fullmatch(mark)),
-            ("inner", seal_marks.INNER.fullmatch(mark)),
+            ("open", marks.OPEN.fullmatch(mark)),
+            ("close", marks.CLOSE.fullmatch(mark)),
+            ("inner", marks.INNER.fullmatch(mark)),
         )
         for kind, found in kinds:
             known = self._by_short if kind == "inner" else self._documents
@@ -227,13 +227,13 @@ class Sealer:
 
     def _attributed(self, stretch: Stretch, rest: Piece) -> Piece:
         """Say whose a stretch of private text is."""
-        text, claims = self._without_rests(stretch.text)
-        text, claims = clean(text), [*stretch.proven, *claims]
+        text, rests = self._without_rests(stretch.text)
+        text, proven = clean(text), [*stretch.proven, *rests]
         if not text.strip():
             return Piece("", None)
-        if len({seal.nonce for seal in claims}) == 1 and single_spaced(text) in claims[0].words:
+        if len({seal.nonce for seal in proven}) == 1 and single_spaced(text) in proven[0].words:
             # A piece of a public document is private like any other text of its message.
-            return Piece(text, claims[0].unit or rest.unit, claims[0].tag if claims[0].unit else "")
+            return Piece(text, proven[0].unit or rest.unit, proven[0].tag if proven[0].unit else "")
         return replace(rest, text=text)
 
     def _without_rests(self, text: str) -> tuple[str, list[Seal]]:
@@ -242,17 +242,17 @@ class Sealer:
         Returns:
             The text, and the document that such a part belongs to if it is long enough to tell.
         """
-        text = seal_marks.FRONT.sub("", text)
-        if found := seal_marks.REST.match(text):
+        text = marks.FRONT.sub("", text)
+        if found := marks.REST.match(text):
             is_end, rest = True, found[1]
         else:
-            is_end, rest = False, seal_marks.middle_of_a_mark(text)
+            is_end, rest = False, marks.middle_of_a_mark(text)
         if not rest:
             return text, []
         with self._lock:
             documents = list(self._documents.values())
         for seal in documents:
-            for mark in (seal.opening, seal_marks.inner(seal.nonce), seal.closing):
+            for mark in (seal.opening, marks.inner(seal.nonce), seal.closing):
                 if mark.endswith(rest) if is_end else rest in mark:
                     is_telling = is_end and len(rest) >= _PROOF and mark != seal.closing
                     return text.lstrip()[len(rest) :], [seal] if is_telling else []
@@ -261,15 +261,15 @@ class Sealer:
     def _remember(self, seal: Seal) -> None:
         with self._lock:
             self._documents[seal.nonce] = seal
-            self._by_short[seal.nonce[: seal_marks.SHORT]] = seal
+            self._by_short[seal.nonce[: marks.SHORT]] = seal
             self._size += len(seal.content)
             while len(self._documents) > max(self.capacity, 1) or (
                 self._size > self.characters and len(self._documents) > 1
             ):
                 _, oldest = self._documents.popitem(last=False)
                 self._size -= len(oldest.content)
-                if self._by_short.get(oldest.nonce[: seal_marks.SHORT]) is oldest:
-                    del self._by_short[oldest.nonce[: seal_marks.SHORT]]
+                if self._by_short.get(oldest.nonce[: marks.SHORT]) is oldest:
+                    del self._by_short[oldest.nonce[: marks.SHORT]]
 
     def _proof(self, nonce: str, name: str) -> str:
         return self._code("proof", nonce, name)[:_PROOF]

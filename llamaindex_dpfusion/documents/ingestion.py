@@ -7,12 +7,13 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
 
 from dpfusion_core.adapters import warn_unstable
-from dpfusion_core.errors import RefusedError, UnsupportedError
+from dpfusion_core.errors import PrivacyParameterError, RefusedError, UnsupportedError
 from dpfusion_core.generation import GenerationResult
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from dpfusion_core.options import canonical
+from llamaindex_dpfusion.documents.units import STABLE_MEND, UnitOf, check_unit, unit_of_node
 from llamaindex_dpfusion.llm import DPFusionLLM
-from llamaindex_dpfusion.units import STABLE_MEND, UnitOf, check_unit, unit_of_node
+from llamaindex_dpfusion.options import checked_fields
 
 _VERSION = 1
 """Goes into cache keys; raised whenever the same settings would give texts of another kind."""
@@ -39,7 +40,7 @@ class DPFusionTransform(TransformComponent):
         unit: What names a document's unit; see :class:`~llamaindex_dpfusion.DPFusionNodePostprocessor`.
 
     Raises:
-        PrivacyParameterError: If an option is unknown.
+        PrivacyParameterError: If an option is unknown or has no meaning.
 
     Example:
         >>> transform = DPFusionTransform(DPFusionLLM(epsilon=8.0, max_tokens=10))
@@ -49,16 +50,17 @@ class DPFusionTransform(TransformComponent):
     """
 
     llm: DPFusionLLM = Field(exclude=True)
-    instruction: str = "Paraphrase the document."
+    instruction: str = Field(default="Paraphrase the document.", min_length=1)
     metadata_keys: tuple[str, ...] = ()
     keep_ids: bool = False
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, strict=True)
     unit: UnitOf = Field(default="document", exclude=True)
 
     def __init__(self, llm: DPFusionLLM, **kwargs: Any) -> None:
         options = canonical(kwargs, type(self).model_fields.keys() - {"llm"}, type(self).__name__)
         check_unit(options.get("unit", "document"))
-        super().__init__(**{"llm": llm, **options})
+        with checked_fields(type(self).__name__):
+            super().__init__(**{"llm": llm, **options})
 
     @classmethod
     def class_name(cls) -> str:
@@ -109,6 +111,8 @@ class DPFusionTransform(TransformComponent):
         )
 
     def _batches(self, nodes: Sequence[BaseNode]) -> Iterator[list[BaseNode]]:
+        if not isinstance(nodes, Sequence) or not all(isinstance(node, BaseNode) for node in nodes):
+            raise PrivacyParameterError("Expected a list of documents or nodes.")
         filled = [node for node in nodes if node.get_content(MetadataMode.NONE).strip()]
         for start in range(0, len(filled), self.batch_size):
             yield filled[start : start + self.batch_size]

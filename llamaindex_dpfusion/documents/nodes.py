@@ -16,10 +16,10 @@ from llama_index.core.schema import (
 )
 
 from dpfusion_core.errors import UnsupportedError, ViewError
-from llamaindex_dpfusion.claims import claim
-from llamaindex_dpfusion.seal_marks import LIKE, Tag
-from llamaindex_dpfusion.sealing import sealer
-from llamaindex_dpfusion.seals import Seal
+from llamaindex_dpfusion.prompts.net import remember
+from llamaindex_dpfusion.seals.marks import LIKE, Tag
+from llamaindex_dpfusion.seals.parts import Seal
+from llamaindex_dpfusion.seals.sealer import sealer
 
 
 class SealedNode(TextNode):
@@ -113,7 +113,7 @@ class SealedNode(TextNode):
 def _sealed(text: str, unit: str | None, tag: Tag) -> Seal:
     seal = sealer.seal(text, unit, tag=tag, remember=True)
     if unit is not None:
-        claim(seal.content, unit)
+        remember(seal.content, unit)
     return seal
 
 

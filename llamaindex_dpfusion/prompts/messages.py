@@ -12,14 +12,14 @@ from llama_index.core.base.llms.types import (
 )
 
 from dpfusion_core.adapters import Marks, arguments_text
-from dpfusion_core.errors import UnsupportedError, ViewError, errors_as
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment, ToolCall
 from dpfusion_core.tokenization import Tokenizer
 from dpfusion_core.views import Placeholder, Views
-from llamaindex_dpfusion.components import ROLES, Role, parts_of, passages, repeats_talk
-from llamaindex_dpfusion.rules import Rule, Written, segments_of
-from llamaindex_dpfusion.sealing import sealer
-from llamaindex_dpfusion.seals import Piece
+from llamaindex_dpfusion.prompts.components import ROLES, Role, parts_of, passages, repeats_talk
+from llamaindex_dpfusion.prompts.segments import Rule, Written, segments_of
+from llamaindex_dpfusion.seals.parts import Piece
+from llamaindex_dpfusion.seals.sealer import sealer
 
 
 def to_core(messages: Sequence[ChatMessage], rule: Rule | None = None) -> list[Message]:
@@ -68,7 +68,13 @@ def to_core(messages: Sequence[ChatMessage], rule: Rule | None = None) -> list[M
 
 
 def written_in(messages: Sequence[ChatMessage]) -> list[Written]:
-    """Return all text of a conversation piece by piece, and what was said of each."""
+    """Return all text of a conversation piece by piece, and what was said of each.
+
+    Raises:
+        PrivacyParameterError: If it is something else than a list of messages.
+    """
+    if not isinstance(messages, Sequence) or not all(isinstance(m, ChatMessage) for m in messages):
+        raise PrivacyParameterError("Expected messages to be a list of ChatMessage.")
     shows_passage = passages(messages)
     return [
         written

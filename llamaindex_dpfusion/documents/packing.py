@@ -14,9 +14,10 @@ from llama_index.core.utilities.token_counting import TokenCounter
 from dpfusion_core.errors import ViewError, errors_as
 from dpfusion_core.messages import Message
 from dpfusion_core.views import build_views, fixed_placeholder
-from llamaindex_dpfusion.options import named_as
-from llamaindex_dpfusion.sealing import sealer
-from llamaindex_dpfusion.seals import Seal
+from llamaindex_dpfusion.options import check_type, checked_fields, named_as
+from llamaindex_dpfusion.seals.parts import Seal
+from llamaindex_dpfusion.seals.sealer import sealer
+from llamaindex_dpfusion.settings import ConfiguredLLM
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -45,7 +46,9 @@ class DPFusionPromptHelper(PromptHelper):
     def __init__(
         self, *args: Any, tokenizer: Callable[[str], list[int]] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(*args, **named_as(PromptHelper.__init__, kwargs, type(self).__name__, "tokenizer"))
+        owner = type(self).__name__
+        with checked_fields(owner):
+            super().__init__(*args, **named_as(PromptHelper.__init__, kwargs, owner, "tokenizer"))
         self._token_counter = _TokenCounter(tokenizer=tokenizer)
 
     @classmethod
@@ -64,7 +67,7 @@ class DPFusionPromptHelper(PromptHelper):
         Raises:
             PrivacyParameterError: If an argument is unknown.
         """
-        inner: Any = llm.llm if isinstance(llm, StructuredLLM) else llm
+        inner = check_type(llm.llm if isinstance(llm, StructuredLLM) else llm, ConfiguredLLM, "llm")
         metadata, tokenizer = llm.metadata, inner.engine.backend.tokenizer
         sizes = {
             "context_window": metadata.context_window - _overhead(tokenizer),

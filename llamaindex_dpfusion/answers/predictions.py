@@ -8,10 +8,10 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from dpfusion_core.errors import UnsupportedError
-from llamaindex_dpfusion import tracing
-from llamaindex_dpfusion.messages import shown, shown_text, to_core, written_in
-from llamaindex_dpfusion.replies import adeltas, deltas
-from llamaindex_dpfusion.rules import segments_of
+from llamaindex_dpfusion.answers import events
+from llamaindex_dpfusion.answers.responses import adeltas, deltas
+from llamaindex_dpfusion.prompts.messages import shown, shown_text, to_core, written_in
+from llamaindex_dpfusion.prompts.segments import segments_of
 from llamaindex_dpfusion.settings import ConfiguredLLM
 
 
@@ -50,7 +50,7 @@ class Prediction:
                 return self.parse(self.llm.complete(self.source, formatted=True).text)
             return self.parse(self.llm.chat(self.source).message.content or "")
 
-        return tracing.predict(self.llm, "predict", self.shown, work)
+        return events.predict(self.llm, "predict", self.shown, work)
 
     async def awhole(self) -> str:
         """Return the parsed answer without blocking the event loop."""
@@ -60,7 +60,7 @@ class Prediction:
                 return self.parse((await self.llm.acomplete(self.source, formatted=True)).text)
             return self.parse((await self.llm.achat(self.source)).message.content or "")
 
-        return await tracing.apredict(self.llm, "apredict", self.shown, work)
+        return await events.apredict(self.llm, "apredict", self.shown, work)
 
     def pieces(self) -> TokenGen:
         """Return a generator over the answer; closing it frees the model."""
@@ -70,7 +70,7 @@ class Prediction:
                 return deltas(self.llm.stream_complete(self.source, formatted=True))
             return deltas(self.llm.stream_chat(self.source))
 
-        return tracing.predict(self.llm, "stream", self.shown, work)
+        return events.predict(self.llm, "stream", self.shown, work)
 
     async def apieces(self) -> TokenAsyncGen:
         """Return an async generator over the answer; closing it frees the model."""
@@ -80,7 +80,7 @@ class Prediction:
                 return adeltas(await self.llm.astream_complete(self.source, formatted=True))
             return adeltas(await self.llm.astream_chat(self.source))
 
-        return await tracing.apredict(self.llm, "astream", self.shown, work)
+        return await events.apredict(self.llm, "astream", self.shown, work)
 
 
 def refuse_parsers(llm: ConfiguredLLM, prompt: BasePromptTemplate) -> None:

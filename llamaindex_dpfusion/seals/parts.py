@@ -5,8 +5,8 @@ from functools import cached_property
 from typing import Literal
 
 from dpfusion_core.messages import Segment
-from llamaindex_dpfusion import seal_marks
-from llamaindex_dpfusion.seal_marks import Tag
+from llamaindex_dpfusion.seals import marks
+from llamaindex_dpfusion.seals.marks import Tag
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Seal:
     @property
     def closing(self) -> str:
         """The mark behind the text."""
-        return seal_marks.closing(self.nonce)
+        return marks.closing(self.nonce)
 
     @property
     def text(self) -> str:
         """The text between its marks."""
-        return f"{self.opening}{seal_marks.with_inner_marks(self.content, self.nonce)}{self.closing}"
+        return f"{self.opening}{marks.with_inner_marks(self.content, self.nonce)}{self.closing}"
 
     @cached_property
     def words(self) -> str:

@@ -17,12 +17,13 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from dpfusion_core.adapters import Marks
 from dpfusion_core.errors import RefusedError, ViewError, errors_as
-from llamaindex_dpfusion.components import asks_about_a_response, parts_of
-from llamaindex_dpfusion.messages import sealed_text, text_of
-from llamaindex_dpfusion.sealing import sealer
-from llamaindex_dpfusion.seals import Piece
+from llamaindex_dpfusion.options import check_type
+from llamaindex_dpfusion.prompts.components import asks_about_a_response, parts_of
+from llamaindex_dpfusion.prompts.messages import sealed_text, text_of
+from llamaindex_dpfusion.prompts.standins import Items, Names, NodeStandIn, PublicStandIn, StandIn
+from llamaindex_dpfusion.seals.parts import Piece
+from llamaindex_dpfusion.seals.sealer import sealer
 from llamaindex_dpfusion.settings import ConfiguredLLM
-from llamaindex_dpfusion.standins import Items, Names, NodeStandIn, PublicStandIn, StandIn
 
 _FAILED = "The prompt template, or an output parser, cannot be filled in ({error})."
 _DAMAGED = re.compile(r"\[\[dpfa", re.IGNORECASE)
@@ -42,6 +43,7 @@ class FilledTemplate:
     def __init__(
         self, prompt: BasePromptTemplate, arguments: dict[str, Any], public: Collection[str], llm: LLM
     ) -> None:
+        check_type(prompt, BasePromptTemplate, "prompt")
         while isinstance(prompt, SelectorPromptTemplate):
             prompt = prompt.select(llm=llm)
         self._llm = llm

@@ -4,19 +4,13 @@ from dpfusion_core.adapters import PrivateTexts, seen
 from dpfusion_core.messages import DEFAULT_UNIT
 
 # Marks are lost between components that share no object but the process, so the memory is the process's.
-claimed = PrivateTexts()
+seen_of_units = PrivateTexts()
 """The texts of late that belong to a named unit. Where one comes back without its unit's name, a ledger cannot
 tell which account to charge, and the call is refused. It never gives a text to a unit."""
 
 
-def claim(text: str, unit: str | None) -> None:
+def remember(text: str, unit: str | None) -> None:
     """Take note of a private text and whether it has a unit with a name."""
     seen.remember(text)
     if unit not in (None, DEFAULT_UNIT):
-        claimed.remember(text)
-
-
-def release(text: str) -> None:
-    """Take note of a text that was released under a guarantee."""
-    seen.release(text)
-    claimed.release(text)
+        seen_of_units.remember(text)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from dpfusion_core.adapters import Said, Unmarked, decide, warn_unstable
 from dpfusion_core.errors import RefusedError
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
-from llamaindex_dpfusion.claims import claim, claimed
-from llamaindex_dpfusion.components import Role
-from llamaindex_dpfusion.seals import Piece
-from llamaindex_dpfusion.units import STABLE_MEND
+from llamaindex_dpfusion.documents.units import STABLE_MEND
+from llamaindex_dpfusion.prompts.components import Role
+from llamaindex_dpfusion.prompts.net import remember, seen_of_units
+from llamaindex_dpfusion.seals.parts import Piece
 
 _MENDS = (
     "Give retrieved nodes to DPFusionNodePostprocessor, fill documents into a prompt template as arguments, or "
@@ -38,7 +38,7 @@ class Written:
 
     piece: Piece
     said: Said
-    is_unclaimed: bool
+    is_nameless: bool
     is_calls: bool = False
 
     @classmethod
@@ -63,8 +63,8 @@ class Written:
             # Arguments are private for safety, and hold the questions of helper prompts too: the net does
             # not remember them. What was sealed as a document it has remembered already.
             said = Said("", role, True, message=message)
-        is_unclaimed = piece.unit == DEFAULT_UNIT and not is_marked
-        return cls(piece, replace(said, is_stable=piece.tag != "unstable"), is_unclaimed)
+        is_nameless = piece.unit == DEFAULT_UNIT and not is_marked
+        return cls(piece, replace(said, is_stable=piece.tag != "unstable"), is_nameless)
 
 
 def segments_of(written: Sequence[Written], rule: Rule) -> list[Segment]:
@@ -98,7 +98,7 @@ def segments_of(written: Sequence[Written], rule: Rule) -> list[Segment]:
     segments = []
     for found in written:
         if found.said.mark and found.piece.unit not in (None, DEFAULT_UNIT):
-            claim(found.said.text, found.piece.unit)
+            remember(found.said.text, found.piece.unit)
     for found, is_private in zip(written, hidden, strict=True):
         unit = found.piece.unit or DEFAULT_UNIT
         name = rule.unit if unit == DEFAULT_UNIT else unit
@@ -108,7 +108,7 @@ def segments_of(written: Sequence[Written], rule: Rule) -> list[Segment]:
 
 def _refuse_cut(written: Sequence[Written]) -> None:
     for found in written:
-        is_cut = found.piece.tag == "cut" or (found.is_unclaimed and claimed.holds(found.piece.text))
+        is_cut = found.piece.tag == "cut" or (found.is_nameless and seen_of_units.holds(found.piece.text))
         if is_cut:
             raise RefusedError(
                 "Text of a document was cut out between its marks or came back without them, so nobody can say "

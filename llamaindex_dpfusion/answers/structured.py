@@ -23,14 +23,14 @@ from llama_index.core.program.utils import create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from pydantic_core import from_json
 
-from dpfusion_core.errors import BackendError
+from dpfusion_core.errors import BackendError, PrivacyParameterError
 from dpfusion_core.options import canonical
-from llamaindex_dpfusion.answers import bare_prompt
-from llamaindex_dpfusion.messages import sealed_messages, sealed_text
-from llamaindex_dpfusion.sealing import sealer
+from llamaindex_dpfusion.answers.calls import bare_prompt
+from llamaindex_dpfusion.answers.events import untraced
+from llamaindex_dpfusion.prompts.messages import sealed_messages, sealed_text
+from llamaindex_dpfusion.prompts.templates import filled_messages
+from llamaindex_dpfusion.seals.sealer import sealer
 from llamaindex_dpfusion.settings import ConfiguredLLM
-from llamaindex_dpfusion.templates import filled_messages
-from llamaindex_dpfusion.tracing import untraced
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class StructuredPrediction:
             if not is_ready
             else sealed_messages(prompt.format_messages(llm=llm))
         )
-        options = {**(options or {}), **schema_option(output_cls)}
+        options = {**(options or {}), **schema_option(check_model(output_cls))}
         return cls(llm, output_cls, asking_for_json(messages, output_cls), options)
 
     def whole(self) -> BaseModel:
@@ -99,6 +99,17 @@ def asking_for_json(messages: Sequence[ChatMessage], output_cls: type[BaseModel]
     ask = sealer.seal("\n" + request, None, tag="template").text
     flags = {**last.additional_kwargs}
     return [*messages[:-1], ChatMessage((last.content or "") + ask, role=last.role, additional_kwargs=flags)]
+
+
+def check_model(output_cls: type[BaseModel]) -> type[BaseModel]:
+    """Return a pydantic model.
+
+    Raises:
+        PrivacyParameterError: If it is something else.
+    """
+    if isinstance(output_cls, type) and issubclass(output_cls, BaseModel):
+        return output_cls
+    raise PrivacyParameterError("Expected output_cls to be a pydantic model, a class.")
 
 
 def schema_option(output_cls: type[BaseModel]) -> dict[str, Any]:
@@ -178,7 +189,7 @@ class DPFusionStructuredLLM(StructuredLLM):
             PrivacyParameterError: If an option is unknown; those of calls are set on the LLM itself.
         """
         known = canonical(options, cls.model_fields.keys(), "as_structured_llm")
-        return cls(llm=llm, output_cls=output_cls, **known)
+        return cls(llm=llm, output_cls=check_model(output_cls), **known)
 
     @property
     def _inner(self) -> ConfiguredLLM:

@@ -7,7 +7,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCall
 from llama_index.core.llms.llm import ToolSelection
 
 from dpfusion_core.errors import BackendError
-from llamaindex_dpfusion.messages import sealed_messages
+from llamaindex_dpfusion.prompts.messages import sealed_messages
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool

@@ -1,0 +1,1 @@
+"""From a method that LlamaIndex calls to the engine's call, and back: responses, streams, objects, events."""
