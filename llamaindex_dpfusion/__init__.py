@@ -5,6 +5,11 @@ from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
 
 Settings.llm = DPFusionLLM("Qwen/Qwen2.5-7B-Instruct", epsilon=8.0)
 engine = index.as_query_engine(node_postprocessors=[DPFusionNodePostprocessor()])
+
+What lives where: ``documents``, nodes as privacy units, sealed, packed, answered from, paraphrased;
+``seals``, the marks that carry a unit's name through strings; ``prompts``, what is private in a call's
+messages and templates; ``answers``, the call of the engine and what LlamaIndex gets back; ``settings`` and
+``options``, what an LLM is made with; ``llm``, the methods that LlamaIndex calls.
 """
 
 import importlib.util

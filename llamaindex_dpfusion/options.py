@@ -49,7 +49,7 @@ def checked_fields(owner: str) -> errors_as:
     return errors_as(PrivacyParameterError, problem, only=ValidationError)
 
 
-def check_type(value: Any, kind: type[T], name: str) -> T:
+def check_type(value: T, kind: Any, name: str) -> T:
     """Return an argument if it is of a kind.
 
     Raises:

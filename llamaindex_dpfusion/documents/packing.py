@@ -67,7 +67,8 @@ class DPFusionPromptHelper(PromptHelper):
         Raises:
             PrivacyParameterError: If an argument is unknown.
         """
-        inner = check_type(llm.llm if isinstance(llm, StructuredLLM) else llm, ConfiguredLLM, "llm")
+        inner: Any = llm.llm if isinstance(llm, StructuredLLM) else llm
+        check_type(inner, ConfiguredLLM, "llm")
         metadata, tokenizer = llm.metadata, inner.engine.backend.tokenizer
         sizes = {
             "context_window": metadata.context_window - _overhead(tokenizer),

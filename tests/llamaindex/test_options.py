@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 from llama_index.core import SummaryIndex
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
 from pydantic import BaseModel as PlainModel
 
 from dpfusion_core import FusionEngine, PrivacyBudget, PrivacyLedger
-from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
+from dpfusion_core.adapters import load_engine
+from dpfusion_core.errors import (
+    BackendError,
+    BudgetExhaustedError,
+    PrivacyParameterError,
+    RefusedError,
+    UnsupportedError,
+)
 from llamaindex_dpfusion import (
     DPFusionLLM,
     DPFusionNodePostprocessor,
@@ -50,6 +58,14 @@ def spent(ledger: PrivacyLedger) -> int:
         ({"max_tokens": 5, "max_new_tokens": 6}, "given twice"),
         ({"unit": ""}, "unit"),
         ({"engine": "none"}, "FusionEngine"),
+        ({"tagger": "x"}, "Expected tagger"),
+        ({"context_window": 0}, "context_window of DPFusionLLM"),
+        ({"context_window": True}, "context_window of DPFusionLLM"),
+        ({"timeout": True}, "timeout of DPFusionLLM"),
+        ({"max_retries": True}, "max_retries of DPFusionLLM"),
+        ({"tokenizer": "much"}, "go together"),
+        ({"model": 7}, "go together"),
+        ({"model": object(), "tokenizer": object(), "device": "cpu"}, "'device' says nothing"),
     ],
 )
 def test_an_llm_reads_its_options_or_refuses_them(options: dict[str, Any], message: str) -> None:
@@ -75,6 +91,9 @@ def test_an_unknown_option_of_a_call_is_refused(method: str) -> None:
     assert not backend.calls
 
 
+WRONG: Any = "Ann"  # for the type checker, of any kind
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -87,11 +106,80 @@ def test_an_unknown_option_of_a_call_is_refused(method: str) -> None:
         lambda llm: llm.model_copy(update={"epsilonn": 1.0}),
         lambda llm: llm.model_copy(update={"alpha": 0.5}),
         lambda llm: setattr(llm, "alpha", 0.5),
+        lambda llm: setattr(llm, "tagger", "Ann"),
+        lambda llm: setattr(llm, "context_window", 0),
+        lambda llm: DPFusionTransform(WRONG),
+        lambda llm: DPFusionTransform(llm, metadata_keys="Ann"),
+        lambda llm: DPFusionTransform(llm, keep_ids="Ann"),
+        lambda llm: DPFusionTransform(llm, batch_size=0),
+        lambda llm: DPFusionTransform(llm, batch_size=True),
+        lambda llm: DPFusionTransform(llm, instruction=""),
+        lambda llm: DPFusionTransform(llm)(WRONG),
+        lambda llm: DPFusionTransform(llm)([WRONG]),
+        lambda llm: DPFusionNodePostprocessor(vault="Ann"),
+        lambda llm: DPFusionRetriever(WRONG),
+        lambda llm: DPFusionRetriever(SummaryIndex([]).as_retriever(), sealing=WRONG),
+        lambda llm: DPFusionSynthesizer("Ann", llm=llm),
+        lambda llm: DPFusionSynthesizer(llm=WRONG),
+        lambda llm: DPFusionSynthesizer(llm=MockLLM()),
+        lambda llm: DPFusionSynthesizer(llm=llm, sealing=WRONG),
+        lambda llm: DPFusionPromptHelper.from_llm(MockLLM()),
+        lambda llm: DPFusionPromptHelper.from_llm(llm, chunk_overlap_ratio=3),
+        lambda llm: llm.as_structured_llm("Ann"),
+        lambda llm: llm.chat("Ann"),
+        lambda llm: llm.chat(None),
+        lambda llm: llm.chat([{"role": "user", "content": "Ann"}]),
+        lambda llm: llm.complete(None),
     ],
 )
 def test_every_part_reads_its_options_or_refuses_them(make: Any) -> None:
-    with pytest.raises(PrivacyParameterError):
-        make(recording_llm()[0])
+    llm, backend = recording_llm()
+    with pytest.raises(PrivacyParameterError) as caught:
+        make(llm)
+    assert "Ann" not in str(caught.value)
+    assert not backend.calls
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda llm: llm.predict("Ann"),
+        lambda llm: llm.structured_predict(PlainModel, "Ann"),
+        lambda llm: llm.structured_predict(dict, PromptTemplate("Ann")),
+    ],
+)
+def test_what_is_no_template_or_no_model_is_refused_where_engines_cannot_swallow_it(ask: Any) -> None:
+    llm, backend = recording_llm()
+    with pytest.raises(RefusedError, match="Expected"):
+        ask(llm)
+    assert not backend.calls
+
+
+@pytest.mark.parametrize(
+    "option", [{"device": "abacus"}, {"dtype": "float7"}, {"model_kwargs": {"trust": 1}}]
+)
+def test_what_the_model_cannot_be_loaded_with_is_an_error_of_ours(option: dict[str, Any]) -> None:
+    with pytest.raises(BackendError, match="cannot be loaded"):
+        _ = DPFusionLLM(epsilon=8.0, **option).engine
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda llm: llm.model_copy(deep=True)])
+def test_a_deep_copy_has_settings_of_its_own_and_shares_model_and_ledger(copied: Any) -> None:
+    engine = FusionEngine(RecordingBackend(lambda prompt: "Yes.", None))
+    llm = DPFusionLLM(engine=engine, epsilon=8.0, stop=["x"])
+    other = copied(llm)
+    assert other.engine is engine
+    other.epsilon, other.stop[0] = 2.0, "y"
+    assert (llm.epsilon, llm.stop) == (8.0, ["x"])
+    loaded = DPFusionLLM(epsilon=8.0, placeholder=lambda segment: "...")
+    assert copied(loaded).engine.backend is loaded.engine.backend
+    assert copied(loaded).placeholder is loaded.placeholder
+    assert copied(DPFusionTransform(llm)).llm.engine is engine
+
+
+def test_a_named_model_is_loaded_once_for_all() -> None:
+    one, two = DPFusionLLM(epsilon=1.0), DPFusionLLM(epsilon=8.0, placeholder="...")
+    assert one.engine.backend is two.engine.backend is load_engine("dpfusion-tiny").backend
 
 
 @pytest.mark.parametrize("name", ["ledger", "tagger", "placeholder", "tokenizer", "model", "device"])
@@ -169,7 +257,7 @@ def test_what_is_set_later_is_checked_like_what_is_given(change: dict[str, Any])
     llm = DPFusionLLM(epsilon=8.0)
     ((name, value),) = change.items()
     for setting in (lambda: setattr(llm, name, value), lambda: llm.model_copy(update=change)):
-        with pytest.raises(PrivacyParameterError, match=f"Expected {name}"):
+        with pytest.raises(PrivacyParameterError, match=f"{name} of DPFusionLLM"):
             setting()
     assert getattr(llm, name) == getattr(DPFusionLLM(), name)
 
