@@ -56,7 +56,7 @@ BESIDE = {
 }
 
 # What privacy/, the pure mathematics, may import beside the standard library.
-MATHEMATICS = {"torch", "numpy", "lazy_loader"}
+MATHEMATICS = {"torch", "numpy", "lazy_loader", "opendp"}
 
 # What only loads when it is first used, and so never at the top of a module (type checking aside).
 LAZY = {
@@ -67,6 +67,7 @@ LAZY = {
     "langchain_core",
     "langgraph",
     "llama_index",
+    "opendp",
     "presidio_analyzer",
     "psycopg",
     "sqlalchemy",

@@ -50,6 +50,15 @@ from .published import (
     compute_dp_epsilon as compute_dp_epsilon,
     compute_epsilon_single_group as compute_epsilon_single_group,
 )
+from .release import (
+    VoteRelease as VoteRelease,
+    calibrate_votes as calibrate_votes,
+    check_reach as check_reach,
+)
+from .releasing import (
+    Released as Released,
+    release_votes as release_votes,
+)
 from .spending import (
     SPENDING_RULES as SPENDING_RULES,
 )

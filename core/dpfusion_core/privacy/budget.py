@@ -88,13 +88,16 @@ def smallest_epsilon(order: float, delta: float) -> float:
 
 @dataclass(frozen=True)
 class RenyiLoss:
-    """A loss in nats as a function of the order, known up to an order.
+    """A loss in nats as a function of the order, known up to an order, and how often it does not hold.
 
     Attributes:
         max_order: Largest order at which the loss is known; above it nothing is known.
         at: The loss in nats at an order of at most ``max_order``. Not shown by ``repr``: it may be a
             realised loss, which is private.
+        delta: Probability of the event outside of which the loss holds: 0 for what fuses distributions,
+            more for a release among unknown items (docs/theory.md, section 11). Private like the loss.
     """
 
     max_order: float
     at: Callable[[float], float] = field(repr=False)
+    delta: float = field(default=0.0, repr=False)
