@@ -10,12 +10,12 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import BaseModel as PlainModel
 
 from dpfusion_core.adapters import Unmarked, check_parts, effective_unmarked, load_engine
+from dpfusion_core.adapters.fields import OptionFields
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
-from dpfusion_core.options import ALIASES, GenerationOptions, OnExhausted, default_of, read_options
-from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
+from dpfusion_core.options import ALIASES, GenerationOptions, default_of, read_options
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.units import unit_id
 from llamaindex_dpfusion.options import OWN, checked_fields, engine_options, named_fields
@@ -44,7 +44,7 @@ _UNLIMITED = 32768
 """Context that is said of a model without a limit of its own, in tokens."""
 
 
-class ConfiguredLLM(FunctionCallingLLM):
+class ConfiguredLLM(OptionFields, FunctionCallingLLM):
     """The settings of an LLM, typed and checked, and its engine; :class:`DPFusionLLM` says what each means.
 
     What answers for an LLM takes one of these, and knows nothing of how LlamaIndex asks it.
@@ -52,26 +52,9 @@ class ConfiguredLLM(FunctionCallingLLM):
 
     model: Any = Field(default="dpfusion-tiny", description="Name, path or ready model.", exclude=True)
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
-    epsilon: float | None = None
-    delta: float | None = None
-    order: float | None = None
-    beta: float | None = None
-    mixing_loss: float | None = None
-    responses: int | None = None
-    accounting: Accounting | None = None
-    spending: Spending | None = None
-    neighbours: Neighbours | None = None
-    on_exhausted: OnExhausted | None = None
     ledger: PrivacyLedger | None = Field(default=None, exclude=True, repr=False)
     tagger: Any = Field(default=None, exclude=True, repr=False)
     placeholder: str | Callable[[Segment], str] = Field(default=_PLACEHOLDER, exclude=True, repr=False)
-    temperature: float = default_of("temperature")
-    max_tokens: int = default_of("max_tokens")
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    stop: list[str] | None = None
-    seed: int | None = None
     timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False, strict=True)
     max_retries: int = Field(default=0, ge=0, strict=True)
     device: Any = Field(default=None, exclude=True)
@@ -100,7 +83,7 @@ class ConfiguredLLM(FunctionCallingLLM):
 
     def __setattr__(self, name: str, value: Any) -> None:
         name = ALIASES.get(name, name)
-        if name in ConfiguredLLM.__annotations__ and name in type(self).model_fields:
+        if name in type(self).model_fields:
             value = getattr(self.model_copy(update={name: value}), name)  # or the LLM stays as it is
             self._engine = self._given if name in ENGINE_FIELDS else self._engine
         super().__setattr__(name, value)
@@ -227,7 +210,7 @@ class ConfiguredLLM(FunctionCallingLLM):
         backend = self.engine.backend
         return LLMMetadata(
             context_window=self.context_window or backend.context_length or _UNLIMITED,
-            num_output=self.max_tokens,
+            num_output=self.max_tokens or default_of("max_tokens"),
             is_chat_model=self.has_chat_template,
             is_function_calling_model=supports_tools(backend.tokenizer),
             model_name=self.model if isinstance(self.model, str) else backend.fingerprint,

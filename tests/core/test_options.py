@@ -3,6 +3,8 @@
 from dataclasses import MISSING, fields
 from typing import Any
 
+from typing import get_type_hints
+
 import pytest
 
 from dpfusion_core import FusionEngine, Options
@@ -110,6 +112,15 @@ def test_a_call_takes_the_place_of_the_other_way_to_say_a_budget(
     assert merge_options(own, said) == merged
 
 
+def test_the_fields_of_frameworks_have_the_types_of_the_options() -> None:
+    from dpfusion_core.adapters.fields import OptionFields
+
+    own, theirs = get_type_hints(OptionFields), get_type_hints(Options)
+    named = {"stop": list[str] | None}  # dumped and loaded again it stays equal
+    assert own == {name: named.get(name, theirs[name] | None) for name in OptionFields.model_fields}
+    assert OptionFields().model_dump(exclude_none=True) == {}
+
+
 def test_names_that_are_no_options_stay_unknown() -> None:
     with pytest.raises(PrivacyParameterError, match="Did you mean 'order'"):
         canonical({"alpah": 2.0}, NAMES, "a call")
@@ -122,6 +133,7 @@ def test_an_option_that_is_written_once_is_reachable_everywhere(name: str) -> No
 
     from dpfusion_core.cli import app
     from dpfusion_core.documents.options import check_options
+    from dpfusion_core.adapters.fields import OptionFields
     from langchain_dpfusion import ChatDPFusion
     from langchain_dpfusion.options import check_call
     from llamaindex_dpfusion import DPFusionLLM
@@ -139,6 +151,7 @@ def test_an_option_that_is_written_once_is_reachable_everywhere(name: str) -> No
     given = {name: value.get(name, default_of(name))}
     is_form = name in of_parts("form")
     if not is_form:
+        assert name in OptionFields.model_fields
         assert name in ChatDPFusion.model_fields
         assert name in DPFusionLLM.model_fields
         assert check_call(given) == given
