@@ -47,6 +47,11 @@ from .options import (
     GenerationOptions as GenerationOptions,
     Options as Options,
 )
+from .placeholders import (
+    fixed_placeholder as fixed_placeholder,
+    label_placeholder as label_placeholder,
+    length_preserving_placeholder as length_preserving_placeholder,
+)
 from .privacy import (
     PrivacyBudget as PrivacyBudget,
     PrivacyGuarantee as PrivacyGuarantee,
@@ -71,11 +76,6 @@ from .tagging import (
 )
 from .tool_calling import (
     parse_tool_calls as parse_tool_calls,
-)
-from .views import (
-    fixed_placeholder as fixed_placeholder,
-    label_placeholder as label_placeholder,
-    length_preserving_placeholder as length_preserving_placeholder,
 )
 
 __version__: str

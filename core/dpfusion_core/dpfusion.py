@@ -12,10 +12,11 @@ from dpfusion_core.generation import GenerationResult
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.options import GenerationOptions
+from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.views import Placeholder, Views, arrange, render, views_of_contexts
+from dpfusion_core.views import Views, arrange, render, views_of_contexts
 
 
 class DPFusionResult(Mapping[str, Any]):

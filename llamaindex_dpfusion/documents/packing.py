@@ -13,7 +13,8 @@ from llama_index.core.utilities.token_counting import TokenCounter
 
 from dpfusion_core.errors import ViewError, errors_as
 from dpfusion_core.messages import Message
-from dpfusion_core.views import build_views, fixed_placeholder
+from dpfusion_core.placeholders import fixed_placeholder
+from dpfusion_core.views import build_views
 from llamaindex_dpfusion.options import check_type, checked_fields, named_as
 from llamaindex_dpfusion.seals.parts import Seal
 from llamaindex_dpfusion.seals.sealer import sealer

@@ -14,8 +14,9 @@ from llama_index.core.base.llms.types import (
 from dpfusion_core.adapters import Marks, arguments_text
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError, errors_as
 from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment, ToolCall
+from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.tokenization import Tokenizer
-from dpfusion_core.views import Placeholder, Views
+from dpfusion_core.views import Views
 from llamaindex_dpfusion.prompts.components import ROLES, Role, parts_of, passages, repeats_talk
 from llamaindex_dpfusion.prompts.segments import Rule, Written, segments_of
 from llamaindex_dpfusion.seals.parts import Piece

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dpfusion_core import Message, PhraseTagger, TransformersBackend
 from dpfusion_core.decoding import Protection, decode
+from dpfusion_core.placeholders import fixed_placeholder
 from dpfusion_core.privacy import (
     SPENDING_RULES,
     Accountant,
@@ -32,7 +33,7 @@ from dpfusion_core.privacy import (
 )
 from dpfusion_core.sampling import Sampling
 from dpfusion_core.tagging import split_by_spans
-from dpfusion_core.views import Views, build_views, fixed_placeholder
+from dpfusion_core.views import Views, build_views
 from tiny_recipe.held_out import held_out_records
 
 DELTA, TOKENS = 1e-5, 70

@@ -6,9 +6,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from dpfusion_core import Message, PrivacyParameterError, ToolCall, ViewError, parse_tool_calls
+from dpfusion_core.placeholders import fixed_placeholder
 from dpfusion_core.tiny import model_path
 from dpfusion_core.tool_calling import as_tool_choice, check_tools, supports_tools, visible_length
-from dpfusion_core.views import fixed_placeholder, render
+from dpfusion_core.views import render
 from tests.core.models import CharTokenizer
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

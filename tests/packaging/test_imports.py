@@ -21,6 +21,7 @@ FLOORS = {
     "tiny": 0,
     "privacy": 1,
     "sampling": 1,
+    "placeholders": 1,
     "views": 2,
     "backends": 2,
     "tagging": 2,
@@ -86,8 +87,6 @@ LONGEST = 300
 
 # Modules that are longer, and how long they may be at most: the numbers only go down.
 LONG: dict[str, int] = {
-    "dpfusion_core/tagging/document_privacy.py": 361,
-    "dpfusion_core/views.py": 310,
     "langchain_dpfusion/chat_models.py": 440,
 }
 

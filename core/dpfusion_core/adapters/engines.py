@@ -8,9 +8,9 @@ from dpfusion_core.backends.shared import shared_backend
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.views import Placeholder
 
 _LOADING: Mapping[str, Any] = {"device": None, "dtype": "auto", "device_map": None, "model_kwargs": {}}
 """How weights are loaded, and what says nothing."""

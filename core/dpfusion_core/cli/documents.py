@@ -19,15 +19,15 @@ from dpfusion_core.documents.chunks import Level
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.numbers import at_most
 from dpfusion_core.options import default_of, of_parts
-from dpfusion_core.privacy import PrivacyBudget
-from dpfusion_core.tagging import Narrowing, Span, find_spans
-from dpfusion_core.tagging.narrowing import TIMEOUT
-from dpfusion_core.views import (
+from dpfusion_core.placeholders import (
     Placeholder,
     fixed_placeholder,
     label_placeholder,
     length_preserving_placeholder,
 )
+from dpfusion_core.privacy import PrivacyBudget
+from dpfusion_core.tagging import Narrowing, Span, find_spans
+from dpfusion_core.tagging.narrowing import TIMEOUT
 
 _COLOURS = (
     "black on yellow",

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from dpfusion_core.messages import Segment
+from dpfusion_core.placeholders import Placeholder, hide
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.privacy.guarantee import Tagging
-from dpfusion_core.views import Placeholder, hide
 
 Level = Literal["redact", "paraphrase", "dp"]
 

@@ -16,10 +16,10 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.messages import Message
 from dpfusion_core.options import Options
+from dpfusion_core.placeholders import Placeholder, fixed_placeholder
 from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.tagging import Narrowing, Tagger
 from dpfusion_core.tagging.spans import DEFAULT_LABEL
-from dpfusion_core.views import Placeholder, fixed_placeholder
 
 INSTRUCTION = "Paraphrase the text. Output only the paraphrase."
 CHUNK = 1500

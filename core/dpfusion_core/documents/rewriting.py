@@ -12,11 +12,11 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import Cancelled, PrivacyParameterError
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.options import GenerationOptions, Options
+from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import PrivacyGuarantee
 from dpfusion_core.privacy.guarantee import nothing_private
 from dpfusion_core.tokenization import encode
-from dpfusion_core.views import Placeholder
 
 
 class Rewriter:

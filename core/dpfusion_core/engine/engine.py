@@ -16,9 +16,10 @@ from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions
+from dpfusion_core.placeholders import Placeholder, fixed_placeholder
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.views import Placeholder, Views, fixed_placeholder
+from dpfusion_core.views import Views
 
 
 class FusionEngine:

@@ -11,12 +11,13 @@ from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewEr
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options, read_options
+from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.sampling import Sampling
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.tool_calling import supports_tools
-from dpfusion_core.views import Placeholder, Views, build_views
+from dpfusion_core.views import Views, build_views
 
 log = logging.getLogger("dpfusion")
 

@@ -24,7 +24,6 @@ from .presidio import (
 from .spans import (
     Span as Span,
     Tagger as Tagger,
-    atag as atag,
     merge_spans as merge_spans,
     split_by_spans as split_by_spans,
     tag_batch as tag_batch,

@@ -1,6 +1,5 @@
 """Taggers made of taggers: a union, and one that remembers what it was asked."""
 
-import asyncio
 import hashlib
 import secrets
 import threading
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dpfusion_core import _validate
 from dpfusion_core.errors import TaggerError
 from dpfusion_core.tagging.occurrences import tag_everywhere
-from dpfusion_core.tagging.spans import Span, Tagger, atag, tag_batch
+from dpfusion_core.tagging.spans import Span, Tagger, tag_batch
 
 
 class UnionTagger:
@@ -40,11 +39,6 @@ class UnionTagger:
     def tag(self, text: str) -> list[Span]:
         """Return the spans of all taggers, merged where they overlap."""
         return tag_everywhere(text, (span for tagger in self.taggers for span in tagger.tag(text)))
-
-    async def atag(self, text: str) -> list[Span]:
-        """Ask all taggers at once; see :meth:`tag`."""
-        answers = await asyncio.gather(*(atag(tagger, text) for tagger in self.taggers))
-        return tag_everywhere(text, (span for answer in answers for span in answer))
 
     def tag_batch(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return the spans of several texts."""
@@ -130,15 +124,6 @@ class CachedTagger:
     def tag(self, text: str) -> list[Span]:
         """Return the spans of ``text``."""
         return self.tag_batch([text])[0]
-
-    async def atag(self, text: str) -> list[Span]:
-        """Return the spans of ``text`` without blocking the event loop."""
-        settings = repr(self.tagger)
-        known = self._cache.get(settings, text)
-        if known is None:
-            known = list(await atag(self.tagger, text))
-            self._cache.put(settings, text, known)
-        return known
 
     def tag_batch(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return the spans of several texts; the tagger is asked about the new ones alone."""

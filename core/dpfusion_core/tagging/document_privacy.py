@@ -1,6 +1,5 @@
 """The Document Privacy service as a tagger: the one tagger that sends texts to another machine."""
 
-import asyncio
 import email.utils
 import ipaddress
 import itertools
@@ -14,7 +13,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError, errors_as
@@ -55,7 +53,7 @@ class DocumentPrivacyTagger:
     everywhere they stand.
 
     In :mod:`dpfusion_core.compat` it has its published name, ``Tagger``. One instance may be used by several
-    threads and event loops; proxies are taken from the environment (``HTTPS_PROXY``).
+    threads; proxies are taken from the environment (``HTTPS_PROXY``).
 
     Args:
         api_key: The key. Default: the environment variable ``DOCUMENT_PRIVACY_API_KEY``. It never prints,
@@ -102,9 +100,6 @@ class DocumentPrivacyTagger:
         self.verbose = verbose
         self._cache = SpanCache(cache_size)
         self._client: httpx.Client | None = None
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            WeakKeyDictionary()
-        )
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -132,10 +127,6 @@ class DocumentPrivacyTagger:
         """
         return _models(self._send("GET", "models", None))
 
-    async def aget_available_models(self) -> list[str]:
-        """Return the names of the service's models without blocking the event loop."""
-        return _models(await self._asend("GET", "models", None))
-
     def extract_private_phrases(self, document: str) -> list[str]:
         """Return the private phrases of a text, as the service names them.
 
@@ -145,13 +136,6 @@ class DocumentPrivacyTagger:
         """
         check_readable(document)
         return _phrases(self._send("POST", "extract", self._question(document))) if document.strip() else []
-
-    async def aextract_private_phrases(self, document: str) -> list[str]:
-        """Return the private phrases of a text without blocking the event loop."""
-        check_readable(document)
-        if not document.strip():
-            return []
-        return _phrases(await self._asend("POST", "extract", self._question(document)))
 
     def tag(self, text: str) -> list[Span]:
         """Return the spans of the phrases that the service names.
@@ -163,27 +147,12 @@ class DocumentPrivacyTagger:
         known = self._cache.get(settings, text)
         return self._remember(settings, text, self.extract_private_phrases(text)) if known is None else known
 
-    async def atag(self, text: str) -> list[Span]:
-        """Return the spans without blocking the event loop; see :meth:`tag`."""
-        settings = repr(self)
-        known = self._cache.get(settings, text)
-        if known is None:
-            known = self._remember(settings, text, await self.aextract_private_phrases(text))
-        return known
-
     def close(self) -> None:
-        """Close the connections of the methods that are not async."""
+        """Close the connections."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
             client.close()
-
-    async def aclose(self) -> None:
-        """Close the connections of this event loop, and those of :meth:`close`."""
-        client = self._async_clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
-        self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -192,14 +161,6 @@ class DocumentPrivacyTagger:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def _question(self, document: str) -> bytes:
         question = {"document": document, "model": self._model, "type": self._constitution}
@@ -213,66 +174,44 @@ class DocumentPrivacyTagger:
         return spans
 
     def _send(self, method: str, path: str, body: bytes | None) -> Any:
+        """Return what the service answers; trouble that passes is waited out."""
+        httpx = _httpx()
         with self._lock:
             if self._client is None:
-                self._client = _httpx().Client(timeout=self._timeout, follow_redirects=False)
-            client = self._client
+                self._client = httpx.Client(timeout=self._timeout, follow_redirects=False)
+            client: Any = self._client
         for tried in itertools.count(1):
+            asked = None
             try:
-                answer: Any = client.request(method, self._url(path), content=body, headers=self._headers())
-            except Exception as error:  # noqa: BLE001  _outcome says which errors are retried
-                answer = error
-            is_done, value = self._outcome(answer, tried)
-            if is_done:
-                return value
-            time.sleep(value)
-
-    async def _asend(self, method: str, path: str, body: bytes | None) -> Any:
-        loop = asyncio.get_running_loop()
-        client = self._async_clients.get(loop)
-        if client is None:
-            client = _httpx().AsyncClient(timeout=self._timeout, follow_redirects=False)
-            self._async_clients[loop] = client
-        for tried in itertools.count(1):
-            try:
-                answer: Any = await client.request(
-                    method, self._url(path), content=body, headers=self._headers()
+                answer = client.request(method, self._url(path), content=body, headers=self._headers())
+            except httpx.TransportError as error:
+                reason = f"cannot be reached ({type(error).__name__})"
+            except Exception as error:  # noqa: BLE001  whatever it is, it may quote the key or the text
+                raise TaggerError(
+                    f"The Document Privacy service cannot be asked ({type(error).__name__})."
+                ) from None
+            else:
+                if answer.status_code != 429 and answer.status_code < 500:
+                    if self.verbose:
+                        seconds = answer.elapsed.total_seconds()
+                        log.info("Document Privacy: %s, status %d, %.2f s", self, answer.status_code, seconds)
+                    return _read(answer)
+                reason = f"answered with status {answer.status_code}"
+                asked = _retry_after(answer.headers.get("Retry-After"))
+            # Jittered, so that many clients do not come back at the same moment.
+            wait = min(0.5 * 2.0 ** (tried - 1), self._max_wait) * random.uniform(0.5, 1.0)
+            wait = wait if asked is None else asked
+            if tried > self._retries or wait > self._max_wait:
+                raise TaggerError(
+                    f"The Document Privacy service {reason}; tried {tried} times. Try again later."
                 )
-            except Exception as error:  # noqa: BLE001  _outcome says which errors are retried
-                answer = error
-            is_done, value = self._outcome(answer, tried)
-            if is_done:
-                return value
-            await asyncio.sleep(value)
+            time.sleep(wait)
 
     def _url(self, path: str) -> str:
         return f"{self._base_url}/{path}"
 
     def _headers(self) -> dict[str, str]:
         return {"X-API-KEY": self._key.reveal(), "Content-Type": "application/json"}
-
-    def _outcome(self, answer: Any, tried: int) -> tuple[bool, Any]:
-        """Return True and what an answer says, or False and how many seconds to wait for the next attempt."""
-        httpx = _httpx()
-        asked = None
-        if isinstance(answer, httpx.TransportError):
-            reason = f"cannot be reached ({type(answer).__name__})"
-        elif isinstance(answer, Exception):
-            raise TaggerError(f"The Document Privacy service cannot be asked ({type(answer).__name__}).")
-        elif answer.status_code == 429 or answer.status_code >= 500:
-            reason = f"answered with status {answer.status_code}"
-            asked = _retry_after(answer.headers.get("Retry-After"))
-        else:
-            if self.verbose:
-                seconds = answer.elapsed.total_seconds()
-                log.info("Document Privacy: %s, status %d, %.2f s", self, answer.status_code, seconds)
-            return True, _read(answer)
-        # Jittered, so that many clients do not come back at the same moment.
-        wait = min(0.5 * 2.0 ** (tried - 1), self._max_wait) * random.uniform(0.5, 1.0)
-        wait = wait if asked is None else asked
-        if tried > self._retries or wait > self._max_wait:
-            raise TaggerError(f"The Document Privacy service {reason}; tried {tried} times. Try again later.")
-        return False, wait
 
 
 def _read(answer: Any) -> Any:

@@ -4,7 +4,7 @@ import contextvars
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
@@ -12,7 +12,7 @@ from dpfusion_core.messages import Message, Segment
 from dpfusion_core.tagging.folding import FoldedText
 from dpfusion_core.tagging.naming import KeySource, Naming, UnitsOf, as_key, entity_names
 from dpfusion_core.tagging.occurrences import PhraseIndex, tag_everywhere
-from dpfusion_core.tagging.spans import Span, Tagger, merge_spans
+from dpfusion_core.tagging.spans import Span, Tagger, merge_spans, tag_batch
 from dpfusion_core.tagging.windows import check_readable
 
 TIMEOUT = 300.0
@@ -117,16 +117,10 @@ class Narrowing:
 
     def _find(self, texts: Sequence[str]) -> list[list[Span] | None]:
         """Return the spans of each text; None for those that stay private as a whole."""
-        found: list[list[Span] | None] = []
-        for text in texts:
-            try:
-                spans = find_spans(self.tagger, text, self.timeout)
-            except TaggerError:
-                if self.on_error == "raise":
-                    raise
-                found.append(None)
-            else:
-                found.append(spans if spans or self.trust_empty else None)
+        answers: Sequence[list[Span] | None] = self._find_at_once(texts) or [
+            self._find_alone(text) for text in texts
+        ]
+        found = [spans if spans or self.trust_empty else None for spans in answers]
         # What is private in one text is private in the others.
         if len(texts) == 1:
             return found
@@ -139,6 +133,27 @@ class Narrowing:
             spans if spans is None else merge_spans([*spans, *index.find(FoldedText(text))], len(text))
             for text, spans in zip(texts, found, strict=True)
         ]
+
+    def _find_at_once(self, texts: Sequence[str]) -> list[list[Span]] | None:
+        """Return the spans of several texts from a tagger that takes batches; None if it must be asked one by one.
+
+        A batch that fails does not say for which text.
+        """
+        if len(texts) < 2 or not hasattr(self.tagger, "tag_batch"):
+            return None
+        limit = None if self.timeout is None else self.timeout * len(texts)
+        try:
+            return _spans_of(self.tagger, texts, limit)
+        except TaggerError:
+            return None
+
+    def _find_alone(self, text: str) -> list[Span] | None:
+        try:
+            return find_spans(self.tagger, text, self.timeout)
+        except TaggerError:
+            if self.on_error == "raise":
+                raise
+            return None
 
     def _cut(self, segment: Segment, spans: list[Span] | None, naming: Naming) -> list[Segment]:
         if spans is None:
@@ -166,21 +181,27 @@ def find_spans(tagger: Tagger, text: str, timeout: float | None = None) -> list[
         TaggerError: If the tagger raises, times out, or returns something else than such spans. The
             error never quotes the text.
     """
-    check_readable(text)
+    return _spans_of(tagger, [text], timeout)[0]
+
+
+def _spans_of(tagger: Tagger, texts: Sequence[str], timeout: float | None) -> list[list[Span]]:
+    for text in texts:
+        check_readable(text)
     said = f"The tagger {type(tagger).__name__} raised {{error}}."
     with errors_as(TaggerError, said, ours=TaggerError):
-        return tag_everywhere(text, _answer(tagger, text, timeout))
+        answers = _answers(tagger, texts, timeout)
+        return [tag_everywhere(text, spans) for text, spans in zip(texts, answers, strict=True)]
 
 
-def _answer(tagger: Tagger, text: str, timeout: float | None) -> list[Any]:
+def _answers(tagger: Tagger, texts: Sequence[str], timeout: float | None) -> list[Sequence[Span]]:
     if timeout is None:
-        return list(tagger.tag(text))
-    answer: list[list[Any]] = []
+        return tag_batch(tagger, texts)
+    answer: list[list[Sequence[Span]]] = []
     error: list[BaseException] = []
 
     def ask() -> None:
         try:
-            answer.append(list(tagger.tag(text)))
+            answer.append(tag_batch(tagger, texts))
         except BaseException as raised:  # noqa: BLE001  raised again below, in the thread that waits
             error.append(raised)
 

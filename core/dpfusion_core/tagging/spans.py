@@ -1,9 +1,8 @@
 """Spans of private text, and what a tagger is."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 from dpfusion_core.errors import TaggerError
 from dpfusion_core.messages import Segment
@@ -34,28 +33,14 @@ class Span:
 class Tagger(Protocol):
     """Finds the private pieces of a text.
 
-    This one method is all that a tagger needs. One that can do better than a thread for each text may
-    also have ``async def atag(text)`` or ``tag_batch(texts)``; :func:`atag` and :func:`tag_batch` use
-    them where they exist. (The ``Tagger`` of the published library, a client of a web service, is
-    :class:`~dpfusion_core.DocumentPrivacyTagger`.)
+    This one method is all that a tagger needs. One that is quicker about several texts at once may also
+    have ``tag_batch(texts)``, which gives the spans of each; it is asked where there are several. (The
+    ``Tagger`` of the published library, a client of a web service, is :class:`~dpfusion_core.DocumentPrivacyTagger`.)
     """
 
     def tag(self, text: str) -> Sequence[Span]:
         """Return the private spans of ``text``, on character offsets of the text as given."""
         ...
-
-
-async def atag(tagger: Tagger, text: str) -> Sequence[Span]:
-    """Ask a tagger without blocking the event loop.
-
-    Args:
-        tagger: The tagger; its own ``atag`` is used if it has one, else ``tag`` in a thread.
-        text: The text.
-    """
-    own = getattr(tagger, "atag", None)
-    if own is not None:
-        return cast(Sequence[Span], await own(text))
-    return await asyncio.to_thread(tagger.tag, text)
 
 
 def tag_batch(tagger: Tagger, texts: Sequence[str]) -> list[Sequence[Span]]:
@@ -70,7 +55,7 @@ def tag_batch(tagger: Tagger, texts: Sequence[str]) -> list[Sequence[Span]]:
     """
     own = getattr(tagger, "tag_batch", None)
     if own is None:
-        return [tagger.tag(text) for text in texts]
+        return [list(tagger.tag(text)) for text in texts]
     answers = list(own(texts))
     if len(answers) != len(texts):
         raise TaggerError(f"The tagger {type(tagger).__name__} did not answer for every text of a batch.")

@@ -28,9 +28,9 @@ from dpfusion_core import (
 from dpfusion_core.documents import Privatizer
 from dpfusion_core.documents.chunks import cut, redact
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, TaggerError, ViewError
+from dpfusion_core.placeholders import fixed_placeholder
 from dpfusion_core.privacy import best_epsilon, response_loss
 from dpfusion_core.tagging import FunctionTagger, Narrowing
-from dpfusion_core.views import fixed_placeholder
 from tests.core.models import CharTokenizer
 from tests.core.toys import EOS, TOKENS, VOCAB, logits_of, saying_backend, secretive_backend
 

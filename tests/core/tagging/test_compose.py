@@ -1,6 +1,5 @@
-"""Unions and caches of taggers, and their async and batch twins."""
+"""Unions and caches of taggers, and several texts at once."""
 
-import asyncio
 import threading
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ import pytest
 
 from dpfusion_core import PhraseTagger, Span, TaggerError
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.tagging import CachedTagger, FunctionTagger, Tagger, UnionTagger, atag, tag_batch
+from dpfusion_core.tagging import CachedTagger, FunctionTagger, Tagger, UnionTagger, tag_batch
 from dpfusion_core.tagging.compose import SpanCache
 
 TEXT = "Ann met Bob."
@@ -47,30 +46,6 @@ def test_union_fails_if_one_fails() -> None:
         union.tag(TEXT)
     with pytest.raises(TaggerError):
         UnionTagger()
-
-
-async def test_async_twins_do_not_block_the_loop() -> None:
-    counting = Counting()
-    union = UnionTagger(counting, PhraseTagger(["Bob"]))
-    assert await union.atag(TEXT) == union.tag(TEXT) == [Span(0, 3), Span(8, 11)]
-    assert await atag(CachedTagger(counting), TEXT) == [Span(0, 3)]
-    assert len(counting.threads - {threading.get_ident()}) >= 1
-
-
-async def test_own_async_and_batch_methods_are_used() -> None:
-    class Own:
-        def tag(self, text: str) -> list[Span]:
-            raise AssertionError
-
-        async def atag(self, text: str) -> list[Span]:
-            await asyncio.sleep(0)
-            return [Span(0, 1)]
-
-        def tag_batch(self, texts: Sequence[str]) -> list[list[Span]]:
-            return [[Span(0, 1)] for _ in texts]
-
-    assert await atag(Own(), TEXT) == [Span(0, 1)]
-    assert tag_batch(Own(), [TEXT, TEXT]) == [[Span(0, 1)]] * 2
 
 
 def test_batch_is_one_by_one_without_own_method() -> None:
@@ -130,10 +105,3 @@ def test_failures_are_not_remembered() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="Ann"):
             cached.tag(TEXT)
-
-
-async def test_cache_of_the_async_twin() -> None:
-    counting = Counting()
-    cached = CachedTagger(counting)
-    assert await cached.atag(TEXT) == await cached.atag(TEXT) == cached.tag(TEXT)
-    assert counting.asked == [TEXT]

@@ -1,6 +1,5 @@
 """The client of the Document Privacy service, against a real server on this machine that misbehaves."""
 
-import asyncio
 import json
 import logging
 import pickle
@@ -188,37 +187,6 @@ def test_connections_are_reused(service: Service, tagger: DocumentPrivacyTagger)
     assert len(service.connections) == 1
 
 
-async def test_async_twin(service: Service) -> None:
-    service.delay = 0.5
-    async with DocumentPrivacyTagger(KEY, base_url=service.url) as tagger:
-        answers = await asyncio.gather(*(tagger.atag(f"{TEXT} {i}") for i in range(5)))
-        assert service.most_at_once > 1  # not one after the other
-        assert all([span.start for span in spans] == [0, 17, 23] for spans in answers)
-        service.replies = [reply({"models": ["a"]})]
-        assert await tagger.aget_available_models() == ["a"]
-
-
-def test_async_twin_in_several_loops(service: Service) -> None:
-    tagger = DocumentPrivacyTagger(KEY, base_url=service.url, cache_size=0)
-
-    async def once() -> list[Span]:
-        try:
-            return await tagger.atag(TEXT)
-        finally:
-            await tagger.aclose()
-
-    assert asyncio.run(once()) == asyncio.run(once()) == tagger.tag(TEXT)
-    tagger.close()
-
-
-async def test_async_twin_is_cancelled_at_once(service: Service) -> None:
-    service.delay = 5.0
-    async with DocumentPrivacyTagger(KEY, base_url=service.url) as tagger:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(tagger.atag(TEXT), 0.1)
-        assert service.answered == 0  # nobody waited for the answer
-
-
 BUSY = reply(b"busy", 429)
 
 
@@ -230,12 +198,6 @@ def test_passing_trouble_is_waited_out(
     assert len(tagger.tag(TEXT)) == 3
     assert len(service.seen) == 3
     assert 0.25 <= waits[0] <= 0.5 <= waits[1] <= 1.0  # backs off
-
-
-async def test_passing_trouble_is_waited_out_by_the_async_twin(service: Service) -> None:
-    service.replies = [reply(b"", 503, Retry_After="0"), None, GOOD]
-    async with DocumentPrivacyTagger(KEY, base_url=service.url) as tagger:
-        assert len(await tagger.atag(TEXT)) == 3
 
 
 def test_retry_after_is_honoured(service: Service, tagger: DocumentPrivacyTagger, waits: list[float]) -> None:
@@ -308,15 +270,6 @@ def test_key_and_text_do_not_follow_a_redirect(
         with pytest.raises(TaggerError, match="redirects"):
             tagger.tag(TEXT)
         assert len(service.seen) == 1
-        assert not other.seen
-
-
-async def test_key_and_text_of_the_async_twin_do_not_follow_a_redirect(service: Service) -> None:
-    with Service() as other:
-        service.replies = [reply(b"", 307, Location=f"{other.url}/extract")]
-        async with DocumentPrivacyTagger(KEY, base_url=service.url) as tagger:
-            with pytest.raises(TaggerError, match="redirects"):
-                await tagger.atag(TEXT)
         assert not other.seen
 
 

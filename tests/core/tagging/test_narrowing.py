@@ -15,9 +15,10 @@ from transformers import AutoTokenizer
 
 from dpfusion_core import FusionEngine, Message, PhraseTagger, Segment, Span, TaggerError
 from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.placeholders import fixed_placeholder, label_placeholder
 from dpfusion_core.tagging import FunctionTagger, Narrowing, Tagger, find_spans
 from dpfusion_core.tiny import model_path
-from dpfusion_core.views import build_views, fixed_placeholder, label_placeholder
+from dpfusion_core.views import build_views
 from tests.core.toys import secretive_backend
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -282,3 +283,48 @@ def test_a_span_inside_a_token_hides_that_part_alone() -> None:
     messages, _ = Narrowing(Broken([span]))(private(text))
     views = build_views(messages, tokenizer, fixed_placeholder())
     assert "was di____sed." in tokenizer.decode(views.public)
+
+
+class ManyAtOnce(People):
+    """Takes batches; fails on whatever holds a word, as a model does on one text of its batch."""
+
+    def __init__(self, fails_on: str = "nothing", missing: int = 0) -> None:
+        self.fails_on, self.missing = fails_on, missing
+        self.batches: list[int] = []
+
+    def tag_batch(self, texts: Sequence[str]) -> list[list[Span]]:
+        self.batches.append(len(texts))
+        if any(self.fails_on in text for text in texts):
+            raise ValueError(self.fails_on)
+        return [self.tag(text) for text in texts][self.missing if len(texts) > 1 else 0 :]
+
+
+def test_a_tagger_that_takes_batches_is_asked_once_for_all_texts() -> None:
+    tagger = ManyAtOnce()
+    texts = [*private("Ann came."), *private("Bob came."), *private("At noon.")]
+    assert Narrowing(tagger)(texts) == Narrowing(People())(texts)
+    assert tagger.batches == [3]
+
+
+@pytest.mark.parametrize(
+    "tagger", [ManyAtOnce("storm"), ManyAtOnce(missing=1)], ids=["fails", "answers for two"]
+)
+def test_a_batch_that_fails_costs_only_the_text_that_it_fails_on(tagger: ManyAtOnce) -> None:
+    texts = [*private("Ann came."), *private("Bob in a storm."), *private("At noon.")]
+    narrowed, whole = Narrowing(tagger)(texts)
+    assert [sum(s.is_private for s in m.segments) for m in narrowed] == [1, 1, 1]
+    assert whole == (tagger.fails_on == "storm")
+    assert narrowed[0].segments[1].text == " came."
+    assert tagger.batches == [3, 1, 1, 1]
+
+
+def test_a_batch_that_hangs_leaves_its_texts_private() -> None:
+    class Hangs(Stuck):
+        def tag_batch(self, texts: Sequence[str]) -> list[Sequence[Span]]:
+            return [self.tag(text) for text in texts]
+
+    stuck = Hangs()
+    narrowed, whole = Narrowing(stuck, timeout=0.05)([*private(), *private("Bob")])
+    stuck.leave.set()
+    assert whole == 2
+    assert all(segment.is_private for message in narrowed for segment in message.segments)
