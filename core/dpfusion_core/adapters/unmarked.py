@@ -16,8 +16,8 @@ Unmarked = Literal["error", "strict", "private", "public"]
 - ``"private"``: private, system messages included.
 - ``"public"``: public; the caller vouches for it.
 
-Under every value, the model's own answers under a guarantee are public, tool results are private, and text
-that this process has seen as private is refused where it comes back unmarked and would be public.
+Under every value, the model's own answers under a guarantee are public and tool results are private. Text that
+this process has seen as private is refused where it comes back unmarked and would be public.
 """
 
 

@@ -164,9 +164,9 @@ class LedgerCurator:
     def verify(self, head: str | None = None, progress: Progress | None = None) -> Verification:
         """Examine the log, and the accounts against it; nothing is written.
 
-        Found is what was changed in the log or taken out of it, an account that is not what its entries
-        add up to, and a charge that the budget of its time could not pay. Not found is that the whole
-        ledger is an older copy of itself, such as a backup that was restored: only a head tells.
+        It finds entries that were changed or taken out, accounts that are not what their entries add up to,
+        and charges that the budget of their time could not pay. It cannot find that the whole ledger is an
+        older copy of itself, such as a backup that was restored: only a head tells.
 
         Args:
             head: A head that was noted earlier (``seq:hash``): it must still be in the log.
