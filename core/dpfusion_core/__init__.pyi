@@ -4,6 +4,10 @@ from .backends import (
     Session as Session,
     TransformersBackend as TransformersBackend,
 )
+from .choices import (
+    ChoiceReport as ChoiceReport,
+    ChoiceResult as ChoiceResult,
+)
 from .documents import (
     DocumentReport as DocumentReport,
     PrivatizedDocument as PrivatizedDocument,

@@ -4,6 +4,8 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from dpfusion_core.backends.guarded import model_errors
 from dpfusion_core.backends.protocol import Session
 from dpfusion_core.options import LogitsProcessor
@@ -14,14 +16,16 @@ from dpfusion_core.sampling import Sampling, draw, public_change
 
 @dataclass(frozen=True)
 class Token:
-    """One sampled token.
+    """One sampled token, or one choice.
 
     Attributes:
-        id: The token id; public, it has been released.
+        id: The token id, or the place of the choice; public, it has been released.
+        log_probs: What it was drawn from, ``[options]``; for the data curator only.
         diagnostics: What its fusion did; for the data curator only. None without private views.
     """
 
     id: int
+    log_probs: Tensor = field(repr=False, compare=False)
     diagnostics: Diagnostics | None = field(default=None, repr=False)
 
 
@@ -74,16 +78,28 @@ def decode(
         logits = session.logits()  # [rows, vocab]
         with model_errors():  # a device may fail here as well as in the model
             log_probs = sampling.log_probs(logits, public_change(processors, ids, logits[0]))
-            fused, diagnostics = log_probs[0], None  # [vocab]
-            if protection is not None:
-                result = protection.rule.fuse(log_probs[0], log_probs[1:], protection.accountant.bounds())
-                protection.accountant.charge(result.losses)
-                fused, diagnostics = result.log_probs, result.diagnostics
-            token = int(fused.argmax()) if sampling.is_greedy else draw(fused, rng)
-        ids.append(token)
-        is_last = token in eos_token_ids or step == max_tokens - 1
+            token = take(log_probs, protection=protection, is_greedy=sampling.is_greedy, rng=rng)
+        ids.append(token.id)
+        is_last = token.id in eos_token_ids or step == max_tokens - 1
         if not is_last:
-            session.append(token)
-        yield Token(token, diagnostics)
+            session.append(token.id)
+        yield token
         if is_last:
             return
+
+
+def take(log_probs: Tensor, *, protection: Protection | None, is_greedy: bool, rng: random.Random) -> Token:
+    """Take one turn: fuse the distributions of all views, charge, and draw. A choice is one turn, too.
+
+    Args:
+        log_probs: Log-probabilities given each view, the public one first, float64, ``[rows, options]``.
+        protection: Fusion and accounting; None if there is the public view alone.
+        is_greedy: Whether the most probable is taken.
+        rng: Source of randomness.
+    """
+    fused, diagnostics = log_probs[0], None  # [options]
+    if protection is not None:
+        result = protection.rule.fuse(log_probs[0], log_probs[1:], protection.accountant.bounds())
+        protection.accountant.charge(result.losses)
+        fused, diagnostics = result.log_probs, result.diagnostics
+    return Token(int(fused.argmax()) if is_greedy else draw(fused, rng), fused, diagnostics)

@@ -1,7 +1,8 @@
 """From a request's options to what it may cost its privacy units. Nothing is charged here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger
@@ -17,6 +18,7 @@ from dpfusion_core.privacy import (
     response_loss,
 )
 from dpfusion_core.privacy.adaptive import adaptive_loss
+from dpfusion_core.privacy.choosing import best_choice_order
 from dpfusion_core.tagging.naming import check_lasting
 
 
@@ -74,7 +76,11 @@ class Plan:
 
 
 def make_plan(
-    options: Options, units: Sequence[str], ledger: PrivacyLedger | None, together: int | None = None
+    options: Options,
+    units: Sequence[str],
+    ledger: PrivacyLedger | None,
+    together: int | None = None,
+    choices: int | None = None,
 ) -> Plan:
     """Return what a request with private text may cost.
 
@@ -83,6 +89,7 @@ def make_plan(
         units: Its privacy units, one at least.
         ledger: Accounts that it keeps already say from which order on a request can be charged.
         together: How many units take part in a token at least; by default all of them.
+        choices: Of how many choices one is taken in the place of a token; None for text.
 
     Raises:
         PrivacyParameterError: If the options say no budget, epsilon cannot be met, or a ledger is to charge
@@ -94,8 +101,14 @@ def make_plan(
     is_shared = options.epsilon is not None and (options.responses > 1 or ledger is not None)
     if options.epsilon is not None:
         order = options.order
-        if order is None and ledger is not None:
-            order = _order_of_accounts(PrivacyBudget(options.epsilon, options.delta), ledger.orders(units))
+        if order is None:
+            order = _order_of_accounts(
+                PrivacyBudget(options.epsilon, options.delta),
+                None if ledger is None else ledger.orders(units),
+                None
+                if choices is None
+                else partial(_order_of_choices, options, choices, together, is_shared),
+            )
         parameters = calibrate_beta(
             options.epsilon,
             options.delta,
@@ -116,12 +129,29 @@ def make_plan(
     return Plan(options, parameters, tuple(units), together, is_shared)
 
 
-def _order_of_accounts(budget: PrivacyBudget, kept: float | None) -> float | None:
+def _order_of_accounts(
+    budget: PrivacyBudget, kept: float | None, best: Callable[[], float] | None
+) -> float | None:
     """Return the order at which accounts are kept already, if a response within ``budget`` can be.
 
     An account can be charged for bounds at its own order or above: where the budget allows nothing at
-    that order, it is the best one above.
+    that order, it is the best one above. Without accounts it is the best one; None leaves it to the calibration.
     """
-    if kept is None or budget.loss_at(kept) > 0.0:
+    if kept is None:
+        return None if best is None else best()
+    if budget.loss_at(kept) > 0.0:
         return kept
-    return max(kept, budget.best_order())
+    return max(kept, budget.best_order() if best is None else best())
+
+
+def _order_of_choices(options: Options, choices: int, together: int, is_shared: bool) -> float:
+    assert options.epsilon is not None
+    return best_choice_order(
+        PrivacyBudget(options.epsilon, options.delta),
+        choices,
+        options.max_tokens * options.responses,
+        together,
+        options.neighbours,
+        options.accounting,
+        is_shared,
+    )

@@ -31,7 +31,7 @@ def test_every_option_has_a_default_and_a_help() -> None:
     assert all(help_of(name).endswith(".") for name in NAMES)
     assert {*NAMES, "alpha"} == GenerationOptions.__annotations__.keys()
     assert ALIASES["alpha"] == "order"
-    assert set(of_parts("budget", "accounting", "sampling", "form", "engine")) == set(NAMES)
+    assert set(of_parts("budget", "accounting", "sampling", "form", "choice", "engine")) == set(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ FLOORS = {
     "tool_calling": 1,
     "turns": 1,
     "constraints": 2,
+    "choices": 2,
     "engine": 4,
     "dpfusion": 5,
     "compat": 6,

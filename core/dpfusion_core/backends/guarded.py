@@ -1,7 +1,7 @@
 """The seam between the engine and a session of any backend: errors told without text, shapes checked."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -51,10 +51,30 @@ class GuardedSession:
             )
         if not is_usable:
             raise_bare(BackendError("The model's logits are no tensor with one row for each view."))
+        return self._alike(logits)
+
+    def score(self, continuations: Sequence[Sequence[int]], ends: Collection[int]) -> Tensor:
+        """Return how likely each view makes whole continuations, in nats, ``[rows, continuations]``."""
+        with model_errors():
+            scores = self._session.score(continuations, ends)
+            is_usable = (
+                isinstance(scores, Tensor)
+                and scores.shape == (self._rows, len(continuations))
+                and scores.dtype == torch.float64
+                and not bool((scores.isnan() | (scores > 1e-9)).any())
+            )
+        if not is_usable:
+            raise_bare(
+                BackendError("The model's scores are no log-probabilities of each choice under each view.")
+            )
+        return self._alike(scores)
+
+    def _alike(self, rows: Tensor) -> Tensor:
+        """Give the views that equal the public one its row."""
         if self._like_public:
-            logits = logits.clone()
-            logits[self._like_public] = logits[0].clone()
-        return logits
+            rows = rows.clone()
+            rows[self._like_public] = rows[0].clone()
+        return rows
 
     def append(self, token: int) -> None:
         """Append a token to every view."""

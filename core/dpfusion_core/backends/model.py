@@ -37,8 +37,13 @@ class CachedModel(Protocol):
         """What the architecture calls its cache."""
         ...
 
-    def forward(self, *, row_by_row: bool = False, **inputs: Any) -> Any:
+    def forward(self, *, row_by_row: bool = False, keep_last: bool = True, **inputs: Any) -> Any:
         """Run the model on tensors, with its attention row by row or as it is.
+
+        Args:
+            row_by_row: Whether its attention goes row by row.
+            keep_last: Whether the last position's logits are enough.
+            **inputs: The model's own arguments.
 
         Raises:
             BackendError: If the model fails.

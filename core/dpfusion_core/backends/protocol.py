@@ -1,6 +1,6 @@
 """What the decoding loop asks of a model: a backend opens sessions, a session scores one request."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -23,6 +23,22 @@ class Session(Protocol):
 
     def append(self, token: int) -> None:
         """Append the same token to every view. What that takes may wait until the logits are asked for."""
+        ...
+
+    def score(self, continuations: Sequence[Sequence[int]], ends: Collection[int]) -> Tensor:
+        """Return how likely each view makes whole continuations, in nats, float64, ``[rows, continuations]``.
+
+        That is the logarithm of the probability of all tokens of a continuation and of any of ``ends`` behind
+        them. The session stays where it is. What a view scores must not depend on the text of another, nor on
+        its length; the continuations are public.
+
+        Args:
+            continuations: Token ids; none is empty.
+            ends: Tokens of which one ends a continuation; without any, it may go on.
+
+        Raises:
+            BackendError: If the model fails or the session is closed.
+        """
         ...
 
     def close(self) -> None:

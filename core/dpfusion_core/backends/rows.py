@@ -40,17 +40,29 @@ class Row:
 
         A single row has no padding, so it needs no mask.
         """
-        end = self.length + len(tokens)
+        return _last(self._read([tokens]))
+
+    def read_all(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Append tokens to the row, or to its branches, and return the logits behind each, ``[rows, length, vocab]``.
+
+        Args:
+            tokens: As many for each row.
+        """
+        return self._read(tokens, keep_last=False)
+
+    def _read(self, tokens: Sequence[Sequence[int]], *, keep_last: bool = True) -> Tensor:
+        end = self.length + len(tokens[0])
         inputs: dict[str, Any] = {
-            "input_ids": self._backend.tensor([tokens]),
+            "input_ids": self._backend.tensor(tokens),
             self._backend.state_name: self.cache,
         }
         if self._backend.accepts_positions:
-            inputs["position_ids"] = self._backend.tensor([list(range(self.length, end))])
-        output = self._backend.forward(**inputs)
+            inputs["position_ids"] = self._backend.tensor([list(range(self.length, end))] * len(tokens))
+        output = self._backend.forward(keep_last=keep_last, **inputs)
         self.cache = getattr(output, self._backend.state_name)
         self.length = end
-        return _last(output.logits)
+        logits: Tensor = output.logits
+        return logits
 
     def branch(self, ids: Sequence[int], other: Sequence[int]) -> "Row":
         """Return a row that holds what ``other`` has in common with this row's ``ids``, but for its last token.
@@ -77,6 +89,16 @@ class Row:
         copied = copy.copy(self.cache)
         copied.layers = [copy.copy(layer) for layer in self.cache.layers]
         return Row(self._backend, copied, self.length)
+
+    def branches(self, count: int) -> "Row":
+        """Return several rows in one that all go on from here; what was read so far is held once for them."""
+        from transformers import DynamicCache
+        from transformers.cache_utils import CacheLayerMixin
+
+        CacheLayerMixin.register(_Branch)  # caches ask their layers whether they are one
+        branched: Any = DynamicCache()
+        branched.layers = [_repeated(layer, count) for layer in self.cache.layers]
+        return Row(self._backend, branched, self.length)
 
     @property
     def can_join(self) -> bool:
@@ -164,14 +186,28 @@ class _Branch:
     is_sliding = False
     is_compileable = False
 
-    def __init__(self, layer: Any, length: int) -> None:
+    def __init__(self, layer: Any, length: int | None = None) -> None:
         self._prefix = layer.keys[:, :, :length], layer.values[:, :, :length]  # [1, heads, length, size]
         self._own: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def keys(self) -> Tensor:
+        """All keys, ``[1, heads, length, size]``."""
+        return self._both[0]
+
+    @property
+    def values(self) -> Tensor:
+        """All values, ``[1, heads, length, size]``."""
+        return self._both[1]
+
+    @property
+    def _both(self) -> tuple[Tensor, Tensor]:
+        return self._prefix if self._own is None else _joined(self._prefix, self._own)
+
     def update(self, keys: Tensor, values: Tensor, *more: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        """Append and return all keys and values, ``[1, heads, length, size]``."""
+        """Append and return all keys and values, ``[rows, heads, length, size]``."""
         self._own = (keys, values) if self._own is None else _joined(self._own, (keys, values))
-        return _joined(self._prefix, self._own)
+        return self._both
 
     def get_seq_length(self) -> int:
         """Return the number of positions held."""
@@ -184,7 +220,19 @@ class _Branch:
 
 
 def _joined(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return torch.cat([before[0], after[0]], dim=-2), torch.cat([before[1], after[1]], dim=-2)
+    """Put keys and values behind others; what one row holds may stand before that of several."""
+    rows = after[0].shape[0]
+    keys, values = (each.expand(rows, -1, -1, -1) for each in before)
+    return torch.cat([keys, after[0]], dim=-2), torch.cat([values, after[1]], dim=-2)
+
+
+def _repeated(layer: Any, count: int) -> Any:
+    """Return a layer for several rows that all have what a layer holds."""
+    if not layer.is_sliding:
+        return _Branch(layer)
+    copied = copy.copy(layer)
+    copied.keys, copied.values = (each.expand(count, -1, -1, -1) for each in (layer.keys, layer.values))
+    return copied
 
 
 @cache

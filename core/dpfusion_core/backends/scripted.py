@@ -1,11 +1,12 @@
 """A backend that follows a script instead of a model: exact, instant, for tests and examples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpfusion_core.backends.scoring import log_likelihood
 from dpfusion_core.errors import BackendError
 from dpfusion_core.tokenization import Tokenizer
 
@@ -133,6 +134,22 @@ class ScriptedSession:
     def append(self, token: int) -> None:
         """Append a token to every view."""
         self._said = (*self._said, token)
+
+    def score(self, continuations: Sequence[Sequence[int]], ends: Collection[int]) -> Tensor:
+        """Return how likely the script makes whole continuations of every view, ``[rows, continuations]``."""
+        if not self._is_open:
+            raise BackendError("The session is closed.")
+        return torch.stack(
+            [
+                torch.stack([self._likelihood(prompt, tuple(each), ends) for each in continuations])
+                for prompt in self._prompts
+            ]
+        )
+
+    def _likelihood(self, prompt: _Ids, tokens: _Ids, ends: Collection[int]) -> Tensor:
+        steps = range(len(tokens) + 1)
+        logits = [self._backend.score(prompt, (*self._said, *tokens[:n])) for n in steps]
+        return log_likelihood(torch.stack(logits), tokens, ends)
 
     def close(self) -> None:
         """End the session."""

@@ -1,12 +1,13 @@
 """Sessions of the in-process backend: how the views of requests advance."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from dpfusion_core.backends.model import CachedModel
 from dpfusion_core.backends.rows import Row, read_together
+from dpfusion_core.backends.scoring import score_row
 from dpfusion_core.errors import BackendError
 
 
@@ -52,7 +53,14 @@ class Lockstep:
         # All branches before anything is read on: they are cut from the cache of the prompt.
         others = [first.branch(rows[0], ids) for ids in rows[1:]]
         logits += [row.read(ids[row.length :]) for row, ids in zip(others, rows[1:], strict=True)]
-        return ViewsSession(self, [first, *others], torch.cat(logits))
+        return ViewsSession(self, [first, *others], rows, torch.cat(logits))
+
+    def score(
+        self, asking: "ViewsSession", continuations: Sequence[Sequence[int]], ends: Collection[int]
+    ) -> Tensor:
+        """Return how likely each view of a session makes continuations, ``[rows, continuations]``."""
+        rows = zip(asking.rows, asking.ids, asking.logits(), strict=True)
+        return torch.stack([score_row(self._backend, *each, continuations, ends) for each in rows])
 
     def advance(self, asking: "ViewsSession") -> None:
         """Compute the next logits of a session, and of all others whose tokens wait.
@@ -91,8 +99,9 @@ class Lockstep:
 class ViewsSession:
     """A request whose views advance together, perhaps with those of other requests."""
 
-    def __init__(self, group: Lockstep, rows: list[Row], logits: Tensor) -> None:
+    def __init__(self, group: Lockstep, rows: list[Row], ids: list[list[int]], logits: Tensor) -> None:
         self.rows = rows
+        self.ids = ids  # of each view, prompt and what was appended
         self.pending: int | None = None
         self.scores: Tensor | None = logits
         self.has_failed = False
@@ -117,6 +126,12 @@ class ViewsSession:
         """Append a token to every view; it is read when its logits are asked for."""
         self.logits()  # of the token before
         self.pending = token
+        for ids in self.ids:
+            ids.append(token)
+
+    def score(self, continuations: Sequence[Sequence[int]], ends: Collection[int]) -> Tensor:
+        """Return how likely each view makes whole continuations, ``[rows, continuations]``."""
+        return self._group.score(self, continuations, ends)
 
     def close(self) -> None:
         """Free the caches."""

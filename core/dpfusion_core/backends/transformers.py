@@ -205,11 +205,12 @@ class TransformersBackend:
         """Number of token ids that the model can read."""
         return int(self._model.get_input_embeddings().weight.shape[0])
 
-    def forward(self, *, row_by_row: bool = False, **inputs: Any) -> Any:
+    def forward(self, *, row_by_row: bool = False, keep_last: bool = True, **inputs: Any) -> Any:
         """Run the model on tensors; for the sessions."""
         attention = attending_row_by_row(self._model) if row_by_row else nullcontext()
+        kept = self._keep_last if keep_last else {}
         with model_errors(), self._lock, torch.inference_mode(), attention:
-            return self._model(**inputs, use_cache=True, **self._keep_last)
+            return self._model(**inputs, use_cache=True, **kept)
 
     def tensor(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Put rows of integers on the model's device, ``[rows, length]``."""

@@ -9,9 +9,10 @@ import torch
 
 from dpfusion_core.backends import Backend, TransformersBackend
 from dpfusion_core.constraints import Grammars
-from dpfusion_core.engine.requests import Request, prepare
+from dpfusion_core.engine.closed import ClosedAnswers
+from dpfusion_core.engine.requests import Request, options_of_each, prepare
 from dpfusion_core.engine.running import in_threads, run, run_together
-from dpfusion_core.errors import DPFusionError, PrivacyParameterError
+from dpfusion_core.errors import DPFusionError
 from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
@@ -22,7 +23,7 @@ from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Views
 
 
-class FusionEngine:
+class FusionEngine(ClosedAnswers):
     """Differentially private generation with one model.
 
     Args:
@@ -255,15 +256,11 @@ class FusionEngine:
         return_exceptions: bool,
         options: GenerationOptions,
     ) -> list[Request | DPFusionError]:
-        own: Sequence[GenerationOptions] = [{}] * len(conversations) if each is None else each
-        if len(own) != len(conversations):
-            raise PrivacyParameterError(
-                f"Expected options for {len(conversations)} conversations, got {len(own)}."
-            )
+        own = options_of_each(conversations, each, options)
         found: list[Request | DPFusionError] = []
-        for messages, more in zip(conversations, own, strict=True):
+        for messages, said in zip(conversations, own, strict=True):
             try:
-                found.append(self._prepare(messages, {**options, **more}))
+                found.append(self._prepare(messages, said))
             except DPFusionError as error:
                 if not return_exceptions:
                     raise

@@ -10,7 +10,7 @@ from dpfusion_core.constraints import Grammars
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
-from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options, read_options
+from dpfusion_core.options import GenerationOptions, LogitsProcessor, Options, default_of, read_options
 from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.guarantee import Tagging
@@ -62,33 +62,15 @@ def prepare(
         DPFusionError: See :meth:`~dpfusion_core.FusionEngine.generate`.
     """
     options = read_options(given, "a request")  # a mistake must not cost a tagger's work
+    if options.prior != default_of("prior"):
+        raise PrivacyParameterError("prior is for choices (FusionEngine.choose), not for text. Leave it out.")
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.min_p)
-    tagging: Tagging = "none"
-    if isinstance(messages, Views):
-        views = messages
-        _say_cost(len(views.units))
-    else:
-        if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
-            raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
-        if narrowing is not None:
-            messages, whole = narrowing(messages, ledger)
-            tagging = "whole message" if whole else "phrases"
-        _say_cost(len({unit for message in messages for unit in message.units}))
-        views = build_views(messages, backend.tokenizer, placeholder, _tools(options, backend))
+    views, tagging = read_messages(
+        messages, options, backend=backend, ledger=ledger, narrowing=narrowing, placeholder=placeholder
+    )
     plan = make_plan(options, views.units, ledger) if views.units else None
-    if views.units and sampling.is_greedy:
-        raise PrivacyParameterError(
-            "temperature=0 (greedy decoding) cannot be private: which token is the most probable "
-            "tells too much. Use a temperature above 0 for requests with private text."
-        )
-    limit = backend.context_length
-    if limit is not None and max(map(len, views.prompts)) + options.max_tokens > limit:
-        # The length of a private view is private; the public view's is not.
-        raise ViewError(
-            f"A view and max_tokens={options.max_tokens} together exceed the model's context of "
-            f"{limit} tokens (the public view has {len(views.public)}). Shorten the messages or "
-            "lower max_tokens."
-        )
+    check_sampling(views, options)
+    check_length(views, backend, options.max_tokens, f"max_tokens={options.max_tokens}")
     return Request(
         views=views,
         plan=plan,
@@ -97,6 +79,65 @@ def prepare(
         sampling=sampling,
         processors=(*options.logits_processors, *_constraints(options, grammars)),
     )
+
+
+def options_of_each(
+    conversations: Sequence[object], each: Sequence[GenerationOptions] | None, common: GenerationOptions
+) -> list[GenerationOptions]:
+    """Return the options of each conversation of a batch: its own on top of the common ones.
+
+    Raises:
+        PrivacyParameterError: If there are not as many as conversations.
+    """
+    own: Sequence[GenerationOptions] = [{}] * len(conversations) if each is None else each
+    if len(own) != len(conversations):
+        raise PrivacyParameterError(
+            f"Expected options for {len(conversations)} conversations, got {len(own)}."
+        )
+    return [{**common, **more} for more in own]
+
+
+def read_messages(
+    messages: Sequence[Message] | Views,
+    options: Options,
+    *,
+    backend: Backend,
+    ledger: PrivacyLedger | None,
+    narrowing: Narrowing | None,
+    placeholder: Placeholder,
+) -> tuple[Views, Tagging]:
+    """Return the views of a conversation, and how it was tagged; for the arguments see :func:`prepare`."""
+    tagging: Tagging = "none"
+    if isinstance(messages, Views):
+        _say_cost(len(messages.units))
+        return messages, tagging
+    if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
+        raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
+    if narrowing is not None:
+        messages, whole = narrowing(messages, ledger)
+        tagging = "whole message" if whole else "phrases"
+    _say_cost(len({unit for message in messages for unit in message.units}))
+    return build_views(messages, backend.tokenizer, placeholder, _tools(options, backend)), tagging
+
+
+def check_sampling(views: Views, options: Options) -> None:
+    """Refuse to take the most probable where something is private."""
+    if views.units and options.temperature == 0.0:
+        raise PrivacyParameterError(
+            "temperature=0 (greedy decoding) cannot be private: which token is the most probable "
+            "tells too much. Use a temperature above 0 for requests with private text."
+        )
+
+
+def check_length(views: Views, backend: Backend, more: int, what: str) -> None:
+    """Refuse views that do not fit the model together with ``more`` tokens."""
+    limit = backend.context_length
+    if limit is not None and max(map(len, views.prompts)) + more > limit:
+        # The length of a private view is private; the public view's is not.
+        raise ViewError(
+            f"A view and {what} together exceed the model's context of {limit} tokens (the public view has "
+            f"{len(views.public)}). Shorten the messages{' or lower max_tokens' if 'max_tokens' in what else ''}."
+        )
 
 
 def _say_cost(units: int) -> None:

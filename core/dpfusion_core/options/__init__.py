@@ -12,7 +12,7 @@ from dpfusion_core.options.reading import (
     of_parts,
     read_options,
 )
-from dpfusion_core.options.values import HOW, GenerationOptions, OnExhausted, Options
+from dpfusion_core.options.values import HOW, GenerationOptions, OnExhausted, Options, Prior
 
 __all__ = [
     "ALIASES",
@@ -22,6 +22,7 @@ __all__ = [
     "LogitsProcessor",
     "OnExhausted",
     "Options",
+    "Prior",
     "canonical",
     "check",
     "default_of",

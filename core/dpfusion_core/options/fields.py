@@ -6,8 +6,10 @@ from typing import Any, Literal, Protocol, get_args
 
 from dpfusion_core import _validate
 
-Part = Literal["budget", "accounting", "sampling", "form", "engine"]
-"""What an option is about. Those of ``"engine"`` are for whoever calls the engine itself."""
+Part = Literal["budget", "accounting", "sampling", "form", "choice", "engine"]
+"""What an option is about. Those of ``"choice"`` are for closed answers alone; those of ``"engine"`` are for
+whoever calls the engine itself.
+"""
 
 Check = Callable[[Any, str], Any]
 """Returns a value, or refuses it under the name that the caller has for it."""

@@ -11,6 +11,7 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
 from dpfusion_core.tokenization import check_stop
 
 OnExhausted = Literal["raise", "zero-out"]
+Prior = Literal["uniform", "public"]
 HOW = (
     "Say what the answer may cost in one of two ways: epsilon and delta, for example epsilon=8.0, "
     "delta=1e-5 (the largest settings within it are chosen), or the paper's alpha (here order) and beta, for "
@@ -135,6 +136,13 @@ class Options:
     json_schema: Mapping[str, Any] | None = option(
         None, "form", "The text is JSON that obeys this schema; or, with tools, a call."
     )
+    prior: Prior = option(
+        "uniform",
+        "choice",
+        "What a choice is drawn from before anything private is seen: uniform, or public for what the model makes "
+        "of the public view.",
+        one_of(Prior),
+    )
     logits_processors: Sequence[LogitsProcessor] = option(
         (), "engine", "Changes to the logits that depend on public data alone."
     )
@@ -192,5 +200,6 @@ class GenerationOptions(TypedDict, total=False):
     tools: Sequence[Any] | None
     tool_choice: str
     json_schema: Mapping[str, Any] | None
+    prior: Prior
     logits_processors: Sequence[LogitsProcessor]
     curator: bool

@@ -7,6 +7,7 @@ from dpfusion_core.numbers import at_least, at_most
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
 
 Tagging = Literal["none", "phrases", "whole message"]
+Mechanism = Literal["fusion", "choice", "consensus", "count", "measure"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class PrivacyGuarantee:
             a text or found nothing there, and that text stayed private as a whole.
         private: False if the sampling randomness was chosen by the caller (a seed or generator):
             to whoever knows it the output is not private, whatever epsilon says.
+        mechanism: What made the answer: ``"fusion"``: text, token by token. ``"choice"``: one of public choices,
+            each of which counts as one token. ``"consensus"``, ``"count"``, ``"measure"``: what many units said.
     """
 
     epsilon: float
@@ -55,6 +58,7 @@ class PrivacyGuarantee:
     private: bool
     exhausted: int = 0
     tagging: Tagging = "none"
+    mechanism: Mechanism = "fusion"
 
     @property
     def charged(self) -> float | None:
@@ -63,6 +67,12 @@ class PrivacyGuarantee:
         None under adaptive accounting, where it is a function of private data.
         """
         return None if self.loss_per_token is None else self.tokens * self.loss_per_token
+
+    @property
+    def _size(self) -> str:
+        if self.mechanism == "choice":
+            return "one choice" if self.max_tokens == 1 else f"up to {self.max_tokens} choices"
+        return f"up to {self.max_tokens} tokens"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dict, for metadata and JSON."""
@@ -83,7 +93,7 @@ class PrivacyGuarantee:
             f"by a factor of at most e^{epsilon}, save with probability {delta}: "
             f"epsilon = {epsilon} at delta = {delta} "
             f"(order {order}, {self.neighbours} neighbours, {self.accounting} accounting, "
-            f"up to {self.max_tokens} tokens, {self.units} unit{'s' if self.units != 1 else ''})."
+            f"{self._size}, {self.units} unit{'s' if self.units != 1 else ''})."
         )
         if self.exhausted:
             sentence += f" {self.exhausted} of the units had no budget left and took no part."

@@ -1,0 +1,164 @@
+"""The engine's closed answers: the part of :class:`~dpfusion_core.FusionEngine` that chooses."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack, overload
+
+from dpfusion_core.backends import Backend
+from dpfusion_core.choices import ChoiceResult
+from dpfusion_core.engine.choosing import prepare_choice, run_choice
+from dpfusion_core.engine.requests import options_of_each
+from dpfusion_core.errors import DPFusionError
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.messages import Message
+from dpfusion_core.options import GenerationOptions
+from dpfusion_core.placeholders import Placeholder
+from dpfusion_core.tagging.narrowing import Narrowing
+from dpfusion_core.views import Views
+
+
+class ClosedAnswers:
+    """What an engine answers out of few; it stands in a room of its own for its size alone."""
+
+    backend: Backend
+    ledger: PrivacyLedger | None
+    narrowing: Narrowing | None
+    placeholder: Placeholder
+
+    def choose(
+        self,
+        messages: Sequence[Message] | Views,
+        choices: Sequence[str],
+        **options: Unpack[GenerationOptions],
+    ) -> ChoiceResult:
+        """Answer with one of several public choices; the whole choice costs what one token costs.
+
+        Each choice is scored by how likely every view makes it, to its end. Without private text the answer
+        is drawn from that. Else each unit's distribution is mixed with the prior, which is uniform by default, as
+        far as the budget allows.
+
+        Args:
+            messages: The conversation, or ready views. It should ask for the choice.
+            choices: At least two different texts; public.
+            **options: The budget, ``accounting``, ``on_exhausted``, ``prior``, ``temperature``, ``seed``,
+                ``tools``, ``curator``; see :class:`~dpfusion_core.options.Options`. What has a meaning for text
+                alone is refused. Without ``order``, the one is taken at which a sure model is right most often.
+
+        Raises:
+            PrivacyParameterError: If these are no choices, the tokenizer cannot write one, or an option is
+                missing, out of range or without effect.
+            ViewError: If the messages cannot be made into prompts that fit the model.
+            TaggerError: If the tagger fails and its narrowing says to raise.
+            BudgetExhaustedError: If a unit's budget in the ledger is spent.
+            LedgerError: If the ledger cannot be reached or written; then nothing is chosen.
+            BackendError: If the model fails.
+
+        Example:
+            >>> from dpfusion_core import FusionEngine, Message, ScriptedBackend
+            >>> engine = FusionEngine(ScriptedBackend.saying("asthma"))
+            >>> record = Message("user", "She has asthma.", is_private=True)
+            >>> chosen = engine.choose([record, Message("user", "Illness?")], ["asthma", "gout"], epsilon=20.0)
+            >>> chosen.choice, chosen.guarantee.epsilon
+            ('asthma', 20.0)
+        """
+        return self._choose(messages, choices, options)
+
+    async def achoose(
+        self,
+        messages: Sequence[Message] | Views,
+        choices: Sequence[str],
+        **options: Unpack[GenerationOptions],
+    ) -> ChoiceResult:
+        """Answer with one of several choices without blocking the event loop; see :meth:`choose`."""
+        return await asyncio.to_thread(self._choose, messages, choices, options)
+
+    @overload
+    def choose_batch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        choices: Sequence[str],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[GenerationOptions],
+    ) -> list[ChoiceResult]: ...
+    @overload
+    def choose_batch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        choices: Sequence[str],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: bool,
+        **options: Unpack[GenerationOptions],
+    ) -> list[ChoiceResult | DPFusionError]: ...
+    def choose_batch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        choices: Sequence[str],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Any]:
+        """Choose in several conversations, each with its own guarantee and charge; see :meth:`choose`.
+
+        Args:
+            conversations: The conversations, or ready views.
+            choices: The choices, the same for all.
+            each: Options of each conversation, on top of the common ones.
+            return_exceptions: Whether the error of a conversation takes the place of its choice. By default the
+                first one is raised; what was chosen before it stays charged.
+            **options: Common options.
+
+        Raises:
+            DPFusionError: See :meth:`choose`.
+        """
+        return self._choose_all(conversations, choices, each, return_exceptions, options)
+
+    async def achoose_batch(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        choices: Sequence[str],
+        *,
+        each: Sequence[GenerationOptions] | None = None,
+        return_exceptions: bool = False,
+        **options: Unpack[GenerationOptions],
+    ) -> list[Any]:
+        """Choose in several conversations without blocking the event loop; see :meth:`choose_batch`."""
+        return await asyncio.to_thread(
+            self._choose_all, conversations, choices, each, return_exceptions, options
+        )
+
+    def _choose(
+        self, messages: Sequence[Message] | Views, choices: Sequence[str], options: GenerationOptions
+    ) -> ChoiceResult:
+        request = prepare_choice(
+            messages,
+            choices,
+            options,
+            backend=self.backend,
+            ledger=self.ledger,
+            narrowing=self.narrowing,
+            placeholder=self.placeholder,
+        )
+        return run_choice(request, self.backend, self.ledger)
+
+    def _choose_all(
+        self,
+        conversations: Sequence[Sequence[Message] | Views],
+        choices: Sequence[str],
+        each: Sequence[GenerationOptions] | None,
+        return_exceptions: bool,
+        options: GenerationOptions,
+    ) -> list[Any]:
+        own = options_of_each(conversations, each, options)
+        found: list[Any] = []
+        for messages, said in zip(conversations, own, strict=True):
+            try:
+                found.append(self._choose(messages, choices, said))
+            except DPFusionError as error:
+                if not return_exceptions:
+                    raise
+                found.append(error)
+        return found
