@@ -76,13 +76,7 @@ class Row:
             shared += 1
         if not shared or not self._is_plain:
             return Row(self._backend)
-        from transformers import DynamicCache
-        from transformers.cache_utils import CacheLayerMixin
-
-        CacheLayerMixin.register(_Branch)  # caches ask their layers whether they are one
-        branched: Any = DynamicCache()
-        branched.layers = [_Branch(layer, shared) for layer in self.cache.layers]
-        return Row(self._backend, branched, shared)
+        return self._with([_Branch(layer, shared) for layer in self.cache.layers], shared)
 
     def copy(self) -> "Row":
         """Return a row that goes on from here on its own; layers replace their tensors, so those are shared."""
@@ -92,13 +86,16 @@ class Row:
 
     def branches(self, count: int) -> "Row":
         """Return several rows in one that all go on from here; what was read so far is held once for them."""
+        return self._with([_repeated(layer, count) for layer in self.cache.layers], self.length)
+
+    def _with(self, layers: list[Any], length: int) -> "Row":
         from transformers import DynamicCache
         from transformers.cache_utils import CacheLayerMixin
 
         CacheLayerMixin.register(_Branch)  # caches ask their layers whether they are one
-        branched: Any = DynamicCache()
-        branched.layers = [_repeated(layer, count) for layer in self.cache.layers]
-        return Row(self._backend, branched, self.length)
+        cache: Any = DynamicCache()
+        cache.layers = layers
+        return Row(self._backend, cache, length)
 
     @property
     def can_join(self) -> bool:
