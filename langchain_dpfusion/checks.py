@@ -1,23 +1,75 @@
-"""Checks of a chat model's settings, before anything is loaded or computed."""
+"""Settings that are checked whenever they are made or changed, before anything is loaded or computed."""
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_serializer, model_validator
 
-from dpfusion_core.adapters import check_unmarked
+from dpfusion_core.adapters import check_parts, check_unmarked
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, errors_as
+from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.options import canonical, read_options
-from langchain_dpfusion.messages import PLACEHOLDER
 from langchain_dpfusion.options import engine_options, refuse_gone
-from langchain_dpfusion.settings import ChatSettings
+from langchain_dpfusion.settings import ENGINE_PARTS, ChatSettings
 
 # What other chat models are given and a local one has no use for.
 _FOREIGN = frozenset({"api_key"})
-# How weights are loaded, and what says nothing.
-_LOADING: dict[str, Any] = {"device": None, "dtype": "auto", "device_map": None, "model_kwargs": {}}
+
+
+class CheckedSettings(ChatSettings):
+    """The settings of a chat model; what is refused leaves them as they are."""
+
+    if not TYPE_CHECKING:  # checkers take the fields as the arguments
+
+        def __init__(self, **fields: Any) -> None:
+            fields = named_fields(fields, type(self))
+            with errors_as(PrivacyParameterError, partial(problem_of, type(self)), only=ValidationError):
+                super().__init__(**fields)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name.startswith("_"):
+                super().__setattr__(name, value)
+                return
+            ((name, value),) = named_fields({name: value}, type(self)).items()
+            # A trial copy first.
+            fields = {field: getattr(self, field) for field in type(self).model_fields} | {name: value}
+            checked = type(self)(**fields)
+            super().__setattr__(name, getattr(checked, name))
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        check_settings(self)
+        return self
+
+    @field_serializer("ledger")
+    def _name_ledger(self, ledger: PrivacyLedger | None) -> str | None:
+        # A model that is built from a dump must be given its ledger again: this name is refused there.
+        return None if ledger is None else "a PrivacyLedger, which is not dumped"
+
+    def __deepcopy__(self, memo: Any = None) -> Self:
+        """Return a copy that shares the weights, the ledger and the tagger."""
+        return self.model_copy()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy that shares the weights, the ledger and the tagger; changes are checked.
+
+        Raises:
+            PrivacyParameterError: If a change is unknown, out of range or contradictory.
+        """
+        update = named_fields(update or {}, type(self))
+        copied = super().model_copy(update=update)
+        check_settings(copied)
+        return copied
+
+    def __getstate__(self) -> Any:
+        """Pickle what can be built again from names and numbers; weights and keys stay here."""
+        check_picklable(self)
+        state = super().__getstate__()
+        state["__dict__"] = {**state["__dict__"], "cache_key": None}
+        state["__pydantic_private__"] = {**state["__pydantic_private__"], "_engines": {}}
+        return state
 
 
 def named_fields(fields: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -43,27 +95,22 @@ def check_settings(settings: ChatSettings) -> None:
     Raises:
         PrivacyParameterError: If a field is out of range, or contradicts another one.
     """
-    model, engine, timeout = settings.model, settings.engine, settings.timeout
+    model, engine = settings.model, settings.engine
     if (model is None) == (engine is None):
         raise PrivacyParameterError("Give a model or an engine: ChatDPFusion(model='dpfusion-tiny').")
-    if engine is not None and not isinstance(engine, FusionEngine):
+    parts = {name: getattr(settings, name) for name in ENGINE_PARTS}
+    if engine is None:
+        parts.pop("ledger")
+        check_parts(model, **parts)
+    elif not isinstance(engine, FusionEngine):
         raise PrivacyParameterError("Expected engine to be a FusionEngine.")
-    if engine is not None and (settings.ledger or settings.tagger or settings.placeholder != PLACEHOLDER):
-        raise PrivacyParameterError("A ready engine has its own ledger, tagger and placeholder.")
-    if (settings.tokenizer is None) != (model is None or isinstance(model, str)):
-        raise PrivacyParameterError("A ready model and its tokenizer go together: give both, or a name.")
-    if not isinstance(model, str):
-        ignored = [
-            name for name, default in _LOADING.items() if getattr(settings, name) not in (None, default)
-        ]
-        if ignored:
-            raise PrivacyParameterError(
-                f"A ready model or engine is loaded already: {ignored[0]!r} says nothing."
-            )
-    if not (isinstance(settings.placeholder, str) or callable(settings.placeholder)):
-        raise PrivacyParameterError("Expected placeholder to be a string or a function of a segment.")
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise PrivacyParameterError("Expected timeout to be a number of seconds above 0.")
+    else:
+        fields = type(settings).model_fields
+        for name, value in parts.items():
+            if value is not None and value != fields[name].get_default(call_default_factory=True):
+                raise PrivacyParameterError(
+                    f"A ready engine has its own {name}: give it to the FusionEngine."
+                )
     check_unmarked(settings.unmarked)
     read_options(engine_options(settings, {}, None), "ChatDPFusion")
 

@@ -25,17 +25,12 @@ def identifying_params(settings: ChatSettings) -> dict[str, Any]:
     }
 
 
-def opaque_settings(instance: str, settings: ChatSettings) -> str:
-    """Name what has no name that tells it apart: answers that depend on it stay with one instance.
-
-    Args:
-        instance: What tells the instance from all others.
-        settings: Of the chat model.
-    """
+def opaque_settings(settings: ChatSettings) -> str:
+    """Name what has no name that tells it apart: answers that depend on it stay with one instance."""
     opaque = [part for part in (settings.engine, settings.tagger) if part is not None]
     opaque += [settings.placeholder] if callable(settings.placeholder) else []
     opaque += [] if isinstance(settings.model, str | None) else [settings.model]
-    return repr((instance, [id(value) for value in opaque])) if opaque else ""
+    return repr((settings.instance, [id(value) for value in opaque])) if opaque else ""
 
 
 def langsmith_params(

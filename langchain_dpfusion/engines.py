@@ -10,19 +10,13 @@ from dpfusion_core.errors import UnsupportedError
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.views import build_views
 from langchain_dpfusion.options import openai_tools
-from langchain_dpfusion.settings import ChatSettings
-
-_PARTS = (
-    *("tokenizer", "device", "dtype", "device_map", "model_kwargs"),
-    *("placeholder", "ledger", "tagger"),
-)
+from langchain_dpfusion.settings import ENGINE_PARTS, ChatSettings
 
 
-def find_engine(built: dict[str, FusionEngine], settings: ChatSettings, name: str | None) -> FusionEngine:
-    """Return the engine for a call.
+def find_engine(settings: ChatSettings, name: str | None) -> FusionEngine:
+    """Return the engine for a call; it is built when it is first needed.
 
     Args:
-        built: The engines that there are, by their settings; a new one is added.
         settings: Of the chat model.
         name: Name of the call's model; None for the chat model's own.
 
@@ -36,14 +30,14 @@ def find_engine(built: dict[str, FusionEngine], settings: ChatSettings, name: st
     if isinstance(settings.engine, FusionEngine):
         return settings.engine
     model = settings.model if is_ready else name or settings.model
-    parts: dict[str, Any] = {part: getattr(settings, part) for part in _PARTS}
+    parts: dict[str, Any] = {part: getattr(settings, part) for part in ENGINE_PARTS}
     # Ready objects are told apart by what they are: their names may be the same, and they may have none.
     said = {part: value if isinstance(value, str) else id(value) for part, value in parts.items()}
     loading = [(part, repr(parts[part])) for part in ("device", "dtype", "device_map", "model_kwargs")]
     key = repr((model if isinstance(model, str) else id(model), said | dict(loading)))
-    if key not in built:
-        built.setdefault(key, load_engine(model, **parts))
-    return built[key]
+    if key not in settings.engines:
+        settings.engines.setdefault(key, load_engine(model, **parts))
+    return settings.engines[key]
 
 
 def token_ids(engine: FusionEngine, text: str) -> list[int]:

@@ -1,16 +1,18 @@
 """A corpus made private once, before it is indexed."""
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_core.documents import BaseDocumentTransformer, Document
-from langchain_core.messages import BaseMessage, SystemMessage
 
+from dpfusion_core.adapters import DocumentUnit, Paraphrase, Paraphraser
 from dpfusion_core.errors import PrivacyParameterError
 from langchain_dpfusion.chat_models import ChatDPFusion
+from langchain_dpfusion.conversation import STABLE_MEND
 from langchain_dpfusion.documents import DocumentBlocks, IsPrivate, UnitOf
-from langchain_dpfusion.messages import GUARANTEE_KEY, private_message, public_block
-from langchain_dpfusion.options import named
+from langchain_dpfusion.messages import GUARANTEE_KEY
+from langchain_dpfusion.options import check_call, engine_options, named, pick
 
 _INSTRUCTION = "Paraphrase the document."
 
@@ -19,11 +21,12 @@ class DPDocumentTransformer(BaseDocumentTransformer):
     """Replaces private documents by differentially private paraphrases, which may be indexed and shown.
 
     What comes out is public under the guarantee in its metadata, ``dp_fusion``, however often it is
-    retrieved. Public documents pass through.
+    retrieved. All chunks of a privacy unit that are given together share one guarantee. Public documents
+    pass through. Accounting is fixed.
 
     Args:
-        llm: The model and what a paraphrase may cost: ``epsilon`` and ``max_tokens``. With a ledger,
-            each document pays from its own account.
+        llm: The model and what a document may cost: ``epsilon``, and ``max_tokens`` for each chunk. With a
+            ledger, each document pays from its own account.
         private: Which documents are private; by default all whose metadata do not say
             ``is_private: False``.
         unit: Metadata key, or function of a document, that names its privacy unit; by default its
@@ -69,28 +72,31 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         Raises:
             DPFusionError: See ``ChatDPFusion.invoke``.
         """
-        private = [document for document in documents if self._blocks.is_private(document)]
-        return self._replaced(documents, self._llm.batch([self._prompt(each) for each in private], **kwargs))
+        return self._replaced(documents, self._paraphraser(kwargs)(self._chunks(documents)))
 
     async def atransform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
         """Return the documents, private ones paraphrased; see :meth:`transform_documents`."""
+        paraphraser = await asyncio.to_thread(self._paraphraser, kwargs)
+        return self._replaced(documents, await paraphraser.arun(self._chunks(documents)))
+
+    def _paraphraser(self, call: Mapping[str, Any]) -> Paraphraser:
+        llm, call = self._llm, check_call(call)
+        options = engine_options(llm, call, call.get("stop"))
+        engine, timeout = llm.engine_for(call.get("model")), pick("timeout", call, llm)
+        return Paraphraser(engine, options, self._instruction, STABLE_MEND, timeout, llm.max_retries)
+
+    def _chunks(self, documents: Sequence[Document]) -> list[tuple[str, DocumentUnit]]:
         private = [document for document in documents if self._blocks.is_private(document)]
-        return self._replaced(
-            documents, await self._llm.abatch([self._prompt(each) for each in private], **kwargs)
-        )
+        return [(document.page_content, self._blocks.unit_of(document)) for document in private]
 
-    def _prompt(self, document: Document) -> list[BaseMessage]:
-        blocks = self._blocks([document])
-        return [SystemMessage([public_block(self._instruction)]), private_message(blocks)]
-
-    def _replaced(self, documents: Sequence[Document], answers: Sequence[BaseMessage]) -> list[Document]:
-        rest = iter(answers)
+    def _replaced(self, documents: Sequence[Document], paraphrases: Sequence[Paraphrase]) -> list[Document]:
+        rest = iter(paraphrases)
         return [
-            self._paraphrase(document, next(rest)) if self._blocks.is_private(document) else document
+            self._paraphrased(document, next(rest)) if self._blocks.is_private(document) else document
             for document in documents
         ]
 
-    def _paraphrase(self, document: Document, answer: BaseMessage) -> Document:
+    def _paraphrased(self, document: Document, paraphrase: Paraphrase) -> Document:
         kept = {key: document.metadata[key] for key in self._keep if key in document.metadata}
-        metadata = {**kept, "is_private": False, GUARANTEE_KEY: answer.response_metadata[GUARANTEE_KEY]}
-        return Document(answer.text, id=document.id, metadata=metadata)
+        metadata = {**kept, "is_private": False, GUARANTEE_KEY: paraphrase.guarantee.as_dict()}
+        return Document(paraphrase.text, id=document.id, metadata=metadata)

@@ -19,9 +19,10 @@ from langchain_dpfusion.options import check_call, refuse_options
 
 
 class Sealer(Protocol):
-    """What seals an input: a ``ChatDPFusion``."""
+    """What seals an input: a chat model."""
 
-    def _prompt(self, model_input: Any, call: Mapping[str, Any] | None) -> ChatPromptValue: ...
+    def prompt(self, model_input: Any, call: Mapping[str, Any] | None) -> ChatPromptValue:
+        """Return an input as sealed messages; with the options of its call, it is refused if need be."""
 
 
 class SealedBinding(RunnableBinding[Any, Any]):
@@ -48,11 +49,11 @@ class SealedBinding(RunnableBinding[Any, Any]):
         return binding
 
     def _sealed(self, model_input: Any, kwargs: Mapping[str, Any]) -> ChatPromptValue:
-        return cast(Sealer, self.llm)._prompt(model_input, {**self.call, **self.kwargs, **kwargs})
+        return cast(Sealer, self.llm).prompt(model_input, {**self.call, **self.kwargs, **kwargs})
 
     def bind(self, **kwargs: Any) -> Any:
         """Return the runnable with further arguments."""
-        options = check_call(kwargs) if isinstance(self.bound, SealedInputs) else kwargs
+        options = check_call(kwargs) if self.bound is self.llm else kwargs
         return self._again(super().bind(**options))
 
     def with_config(self, config: Any = None, **kwargs: Any) -> Any:
@@ -169,43 +170,3 @@ class SealedBinding(RunnableBinding[Any, Any]):
                 outputs[position] = error
         configs = get_config_list(config, len(inputs)) if inputs else []
         return outputs, positions, sealed, [configs[position] for position in positions]
-
-
-class SealedInputs:
-    """Makes what is built around a chat model seal its input; stands before the model's base class."""
-
-    def _behind_seal(self, runnable: Any, call: Mapping[str, Any] | None = None) -> Any:
-        return SealedBinding.of(runnable, cast(Sealer, self), call)
-
-    def bind(self, **kwargs: Any) -> Any:
-        """Return the model with options of its calls.
-
-        Raises:
-            PrivacyParameterError: If an option is unknown.
-        """
-        return self._behind_seal(RunnableBinding(bound=cast(Any, self), kwargs=check_call(kwargs), config={}))
-
-    def with_config(self, config: Any = None, **kwargs: Any) -> Any:
-        """Return the model with a config.
-
-        Raises:
-            PrivacyParameterError: If it holds an option of calls, which no config is read for.
-        """
-        refuse_options({**(config or {}), **kwargs})
-        return self._behind_seal(super().with_config(config, **kwargs))  # type: ignore[misc]
-
-    def with_listeners(self, **listeners: Any) -> Any:
-        """Return the model with listeners."""
-        return self._behind_seal(super().with_listeners(**listeners))  # type: ignore[misc]
-
-    def with_types(self, **types: Any) -> Any:
-        """Return the model with types."""
-        return self._behind_seal(super().with_types(**types))  # type: ignore[misc]
-
-    def with_retry(self, **kwargs: Any) -> Any:
-        """Return the model, asked again when it fails."""
-        return self._behind_seal(super().with_retry(**kwargs))  # type: ignore[misc]
-
-    def with_fallbacks(self, fallbacks: Sequence[Any], **kwargs: Any) -> Any:
-        """Return the model with others that are asked when it fails; they get placeholders."""
-        return self._behind_seal(super().with_fallbacks(fallbacks, **kwargs))  # type: ignore[misc]

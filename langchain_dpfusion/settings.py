@@ -1,46 +1,42 @@
 """The settings of a chat model, each with its type: what checks, options and engines are read from."""
 
+import secrets
 from typing import Any
 
 from langchain_core.utils import secret_from_env
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from dpfusion_core.adapters import Unmarked
+from dpfusion_core.adapters.fields import OptionFields
+from dpfusion_core.engine import FusionEngine
 from dpfusion_core.ledger import PrivacyLedger
-from dpfusion_core.options import OnExhausted
-from dpfusion_core.privacy import Accounting, Neighbours, Spending
 from langchain_dpfusion.messages import PLACEHOLDER
 
+ENGINE_PARTS = (
+    "tokenizer",
+    "device",
+    "dtype",
+    "device_map",
+    "model_kwargs",
+    "placeholder",
+    "ledger",
+    "tagger",
+)
+"""Fields that an engine is made of, beside its model."""
 
-class ChatSettings(BaseModel):
-    """The fields of a ``ChatDPFusion``, where they are explained; those that are None say nothing."""
+
+class ChatSettings(OptionFields):
+    """The fields of a ``ChatDPFusion``, where they are explained: the options of its calls, and these."""
 
     model: Any = None
     tokenizer: Any = Field(default=None, exclude=True)
     engine: Any = Field(default=None, exclude=True)
-    temperature: float | None = None
-    max_tokens: int | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    stop: list[str] | None = None
-    timeout: float | None = None
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_retries: int = Field(default=0, ge=0)
-    seed: int | None = None
     device: Any = None
     dtype: Any = "auto"
     device_map: Any = None
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    epsilon: float | None = None
-    delta: float | None = None
-    order: float | None = None
-    beta: float | None = None
-    mixing_loss: float | None = None
-    responses: int | None = None
-    accounting: Accounting | None = None
-    spending: Spending | None = None
-    neighbours: Neighbours | None = None
-    on_exhausted: OnExhausted | None = None
     ledger: PrivacyLedger | None = None
     tagger: Any = Field(default=None, exclude=True)
     placeholder: Any = PLACEHOLDER
@@ -51,7 +47,30 @@ class ChatSettings(BaseModel):
         default_factory=secret_from_env("DPFUSION_CACHE_KEY", default=None), exclude=True, repr=False
     )
 
+    _engines: dict[str, FusionEngine] = PrivateAttr(default_factory=dict)
+    _instance: str = PrivateAttr(default_factory=lambda: secrets.token_hex(8))
+
     model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    @property
+    def engines(self) -> dict[str, FusionEngine]:
+        """The engines that were built for these settings, by what they were built of."""
+        return self._engines
+
+    @property
+    def instance(self) -> str:
+        """What tells this instance from all others."""
+        return self._instance
+
+    @property
+    def charged_ledger(self) -> PrivacyLedger | None:
+        """The ledger that calls are charged to."""
+        return self.ledger if self.engine is None else self.engine.ledger
+
+    @property
+    def shown_placeholder(self) -> str:
+        """What callbacks and traces see in the place of private text."""
+        return self.placeholder if isinstance(self.placeholder, str) else PLACEHOLDER
 
     @property
     def model_name(self) -> str:

@@ -67,10 +67,8 @@ def test_instances_of_one_model_share_its_weights() -> None:
     first, second = (
         ChatDPFusion(model="dpfusion-tiny", order=2.0, beta=beta, max_tokens=2) for beta in (0.1, 0.2)
     )
-    assert (
-        first._engine_for(None).backend is second._engine_for(None).backend is shared_backend("dpfusion-tiny")
-    )
-    assert first._engine_for(None) is first._engine_for(None)
+    assert first.engine_for().backend is second.engine_for().backend is shared_backend("dpfusion-tiny")
+    assert first.engine_for() is first.engine_for()
 
 
 def test_a_ready_model_and_tokenizer() -> None:
@@ -84,8 +82,8 @@ def test_a_copy_with_other_settings_uses_them() -> None:
     llm = ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, max_tokens=2)
     llm.invoke(PRIVATE)
     other = llm.model_copy(update={"placeholder": "[hidden]"})
-    assert other._engine_for(None) is not llm._engine_for(None)
-    assert other._engine_for(None).backend is llm._engine_for(None).backend
+    assert other.engine_for() is not llm.engine_for()
+    assert other.engine_for().backend is llm.engine_for().backend
 
 
 def test_a_deep_copy_shares_the_weights() -> None:
@@ -93,7 +91,7 @@ def test_a_deep_copy_shares_the_weights() -> None:
     llm.invoke(PRIVATE)
     again = copy.deepcopy(llm)
     assert again is not llm
-    assert again._engine_for(None).backend is llm._engine_for(None).backend
+    assert again.engine_for().backend is llm.engine_for().backend
 
 
 @pytest.mark.parametrize(

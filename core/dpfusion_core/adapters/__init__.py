@@ -9,6 +9,7 @@ from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_u
 from dpfusion_core.adapters.engines import check_parts, load_engine
 from dpfusion_core.adapters.marks import Marks
 from dpfusion_core.adapters.memory import LONG, SHORT, PrivateTexts, seen
+from dpfusion_core.adapters.paraphrases import Paraphrase, Paraphraser
 from dpfusion_core.adapters.replies import FinishedReply, Reply, offered_tools
 from dpfusion_core.adapters.unmarked import (
     Said,
@@ -27,6 +28,8 @@ __all__ = [
     "DocumentUnit",
     "FinishedReply",
     "Marks",
+    "Paraphrase",
+    "Paraphraser",
     "PrivateTexts",
     "Reply",
     "Said",

@@ -123,7 +123,7 @@ def privatize(
     """
     from dpfusion_core.documents.folder import privatize_folder
     from dpfusion_core.documents.formats import Columns
-    from dpfusion_core.documents.levels import Privatizer
+    from dpfusion_core.documents.privatizer import Privatizer
 
     _check_used(context, level, tagger, ledger)
     epsilon, delta = options.get("epsilon"), options.get("delta", default_of("delta"))

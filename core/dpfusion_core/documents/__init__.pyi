@@ -4,7 +4,7 @@ from .chunks import (
     PrivatizedDocument as PrivatizedDocument,
 )
 from .levels import (
-    Privatizer as Privatizer,
     aprivatize as aprivatize,
     privatize as privatize,
 )
+from .privatizer import Privatizer as Privatizer

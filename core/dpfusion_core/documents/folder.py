@@ -10,7 +10,7 @@ from typing import Any
 from dpfusion_core.documents.files import check_outputs, find_files, replace_file
 from dpfusion_core.documents.formats import TABLES, TEXTS, Columns, Content, Document, read, suffix, write
 from dpfusion_core.documents.journal import FILE, Entry, Journal
-from dpfusion_core.documents.levels import Privatizer
+from dpfusion_core.documents.privatizer import Privatizer
 from dpfusion_core.errors import DPFusionError, PrivacyParameterError
 from dpfusion_core.units import unit_id
 

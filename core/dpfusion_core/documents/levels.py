@@ -2,148 +2,15 @@
 
 import asyncio
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, overload
 
-from dpfusion_core import _validate
-from dpfusion_core.documents.chunks import DocumentReport, Level, PrivatizedDocument, cut, redact
-from dpfusion_core.documents.options import BUDGET, check_options
-from dpfusion_core.documents.rewriting import Rewriter
+from dpfusion_core.documents.chunks import Level, PrivatizedDocument
+from dpfusion_core.documents.privatizer import Privatizer
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import PrivacyParameterError, ViewError
-from dpfusion_core.messages import Message
-from dpfusion_core.options import Options
-from dpfusion_core.placeholders import Placeholder, fixed_placeholder
-from dpfusion_core.privacy.guarantee import Tagging
+from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.tagging import Narrowing, Tagger
-from dpfusion_core.tagging.spans import DEFAULT_LABEL
-
-INSTRUCTION = "Paraphrase the text. Output only the paraphrase."
-CHUNK = 1500
-
-
-class Privatizer:
-    """Privatises documents, one at each call; :func:`privatize` describes the arguments.
-
-    Example:
-        >>> from dpfusion_core.tagging import PhraseTagger
-        >>> privatizer = Privatizer("redact", tagger=PhraseTagger(["Ann"]))
-        >>> texts, report = privatizer(["Ann is ill.", "Call Ann."])
-        >>> texts, report.spans
-        (['____ is ill.', 'Call ____.'], {'PRIVATE': 2})
-    """
-
-    def __init__(
-        self,
-        level: Level = "redact",
-        *,
-        tagger: Tagger | Narrowing | None = None,
-        engine: FusionEngine | str | None = None,
-        placeholder: str | Placeholder | None = None,
-        max_tokens: int | None = None,
-        chunk: int | None = None,
-        instruction: str | None = None,
-        **options: Any,
-    ) -> None:
-        writing = {"max_tokens": max_tokens, "chunk": chunk, "instruction": instruction}
-        options = check_options(
-            level, options, [name for name, value in writing.items() if value is not None]
-        )
-        if level == "redact" and engine is not None and None not in (tagger, placeholder):
-            raise PrivacyParameterError(
-                "Level 'redact' needs no model, and tagger and placeholder are given: leave out engine, or choose "
-                "level 'paraphrase' or 'dp'."
-            )
-        if isinstance(engine, str):
-            engine = FusionEngine.from_pretrained(engine)
-        if tagger is None:
-            tagger = None if engine is None else engine.narrowing
-        if tagger is None:
-            raise PrivacyParameterError(
-                "Say what finds the private phrases: give tagger=, for example tagger=PresidioTagger()."
-            )
-        if placeholder is None:
-            placeholder = "____" if engine is None else engine.placeholder
-        self.level = level
-        self._narrowing = tagger if isinstance(tagger, Narrowing) else Narrowing(tagger)
-        self._placeholder = fixed_placeholder(placeholder) if isinstance(placeholder, str) else placeholder
-        self._chunk = _validate.count(CHUNK if chunk is None else chunk, "chunk", minimum=50)
-        self._budget = Options(**options)
-        # Other levels spend nothing, whatever ledger the engine has.
-        self._ledger = engine.ledger if engine is not None and level == "dp" else None
-        self._rewriter = None
-        if level != "redact":
-            if engine is None:
-                raise PrivacyParameterError(
-                    f"Level {level!r} needs a model: give engine=, for example engine='dpfusion-tiny'."
-                )
-            limit = None if max_tokens is None else _validate.count(max_tokens, "max_tokens")
-            sampling = {k: v for k, v in options.items() if k not in BUDGET}
-            self._rewriter = Rewriter(engine, self._placeholder, instruction or INSTRUCTION, limit, sampling)
-
-    @property
-    def is_charged(self) -> bool:
-        """Whether a ledger is charged for each document."""
-        return self._ledger is not None
-
-    def __call__(
-        self, parts: Sequence[str], unit: str | None = None, stop: threading.Event | None = None
-    ) -> tuple[list[str], DocumentReport]:
-        """Privatise one document.
-
-        Args:
-            parts: Its text, or several texts that belong together, as the columns of a row.
-            unit: Its privacy unit. Units of labels and entities get this name as a prefix.
-            stop: Ends the work before the next chunk once it is set.
-
-        Returns:
-            The parts, privatised, and the report.
-
-        Raises:
-            PrivacyParameterError: If an option is missing, out of range or contradictory.
-            ViewError: If a text is unreadable, or a chunk does not fit the model.
-            TaggerError: If the tagger fails and its narrowing says to raise.
-            BudgetExhaustedError: If a unit's budget does not suffice; then nothing is generated.
-            LedgerError: If the ledger cannot be reached or written; then nothing is generated.
-            BackendError: If the model fails.
-        """
-        started = time.perf_counter()
-        if unit is None and self._ledger is not None:
-            raise PrivacyParameterError(
-                "The ledger keeps an account for each document: name the document (names=)."
-            )
-        if not all(isinstance(part, str) for part in parts):
-            raise ViewError("Expected a document to be a text.")
-        # A blank part tells nothing but that it is blank, and no tagger finds anything in it.
-        messages = [
-            Message("user", part, is_private=True, unit=unit) if part.strip() else Message("user", part)
-            for part in parts
-        ]
-        narrowed, whole = self._narrowing(messages, self._ledger)
-        documents = [message.segments for message in narrowed]
-        guarantee, chunk_count = None, 0
-        if self._rewriter is None:
-            texts = [redact(segments, self._placeholder) for segments in documents]
-        else:
-            cuts = [cut(segments, self._chunk, self._placeholder) for segments in documents]
-            chunks = [chunk for part in cuts for chunk in part]
-            chunk_count = len(chunks)
-            stop = stop or threading.Event()
-            if self.level == "paraphrase":
-                written = self._rewriter.paraphrase(chunks, stop)
-            else:
-                written, guarantee = self._rewriter.fuse(chunks, self._budget, stop)
-            pieces = iter(written)
-            texts = ["".join(next(pieces) for _ in part) for part in cuts]
-        labels = Counter(s.label or DEFAULT_LABEL for part in documents for s in part if s.is_private)
-        tagging: Tagging = "whole message" if whole else "phrases"
-        if guarantee is not None and guarantee.units:
-            guarantee = replace(guarantee, tagging=tagging)
-        seconds = time.perf_counter() - started
-        return texts, DocumentReport(self.level, dict(labels), tagging, guarantee, chunk_count, seconds)
 
 
 @overload
