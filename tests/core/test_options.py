@@ -1,9 +1,7 @@
 """One place says what a request may ask for; every way in reads it there."""
 
 from dataclasses import MISSING, fields
-from typing import Any
-
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -131,9 +129,9 @@ def test_an_option_that_is_written_once_is_reachable_everywhere(name: str) -> No
     """A new option that one of the ways in forgets turns this red."""
     import typer.main
 
+    from dpfusion_core.adapters.fields import OptionFields
     from dpfusion_core.cli import app
     from dpfusion_core.documents.options import check_options
-    from dpfusion_core.adapters.fields import OptionFields
     from langchain_dpfusion import ChatDPFusion
     from langchain_dpfusion.options import check_call
     from llamaindex_dpfusion import DPFusionLLM
