@@ -20,6 +20,7 @@ if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("
         name="llama_index.core",
     )
 
+from llamaindex_dpfusion.answers.selector import DPFusionSelector
 from llamaindex_dpfusion.documents.ingestion import DPFusionTransform
 from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
 from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
@@ -31,6 +32,7 @@ __all__ = [
     "DPFusionNodePostprocessor",
     "DPFusionPromptHelper",
     "DPFusionRetriever",
+    "DPFusionSelector",
     "DPFusionSynthesizer",
     "DPFusionTransform",
 ]

@@ -73,6 +73,8 @@ class DPFusionLLM(ConfiguredLLM):
         max_retries: How often a call is tried again if the model fails; a stream, before its first piece.
         device: Device of the model. It, ``dtype``, ``device_map`` and ``model_kwargs`` are as of ``from_pretrained``.
         context_window: What LlamaIndex packs prompts for, in tokens; by default the model's own limit.
+        choices: Every answer is one of these public texts; a whole one costs what one token costs.
+        prior: What a choice is drawn from before anything private is seen: ``"uniform"`` or ``"public"``.
         public_arguments: Names of template arguments that are public.
         unmarked: What a message without a flag is; see :data:`~dpfusion_core.adapters.Unmarked`. ``"error"`` is the
             default once a privacy setting or a ledger is given; agents want ``"public"``.
@@ -107,8 +109,8 @@ class DPFusionLLM(ConfiguredLLM):
 
         Args:
             messages: The conversation. Flags in ``additional_kwargs``: ``is_private`` and ``unit``.
-            **kwargs: Options of this call, by the names of the LLM's own; also ``tools``, ``tool_choice``
-                and ``json_schema``.
+            **kwargs: Options of this call, by the names of the LLM's own; also ``tools``, ``tool_choice``,
+                ``json_schema`` and ``choices``.
 
         Returns:
             The answer; ``raw["dp_fusion"]`` is its guarantee as a plain dict.
@@ -271,11 +273,7 @@ class DPFusionLLM(ConfiguredLLM):
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the calls of tools in a response.
-
-        Raises:
-            BackendError: If there is none and ``error_on_no_tool_call`` is set.
-        """
+        """Return the calls of tools in a response; a ``BackendError`` if one is needed and there is none."""
         return selections(response, is_needed=error_on_no_tool_call)
 
     @untraced

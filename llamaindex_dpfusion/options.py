@@ -6,16 +6,19 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from dpfusion_core.engine.choosing import CHOICE_OPTIONS
 from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.options import GenerationOptions, canonical, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice
 
 T = TypeVar("T")
 
-OWN = of_parts("budget", "accounting", "sampling")
+OWN = of_parts("budget", "accounting", "sampling", "choice")
 """The engine's options that are fields of the LLM and may be said in a call."""
 
-_CALL = frozenset({*OWN, *of_parts("form")})
+_OF_TEXT = frozenset(OWN) - {*of_parts("choice")}
+
+_CALL = frozenset({*OWN, *of_parts("form"), "choices"})
 
 _GONE = (
     "public_roles is gone: text without a mark is a matter of unmarked. unmarked='public' says that messages of "
@@ -77,18 +80,23 @@ def named_as(
     return canonical(given, inspect.signature(function).parameters.keys() - {"self"} | {*more}, owner)
 
 
-def engine_options(model: Mapping[str, Any], call: Mapping[str, Any]) -> GenerationOptions:
+def engine_options(
+    model: Mapping[str, Any], call: Mapping[str, Any], *, is_choice: bool = False
+) -> GenerationOptions:
     """Put together what the engine is asked for.
 
     Args:
-        model: The LLM's fields by name; those that are None say nothing.
+        model: The LLM's fields by name; those that are None say nothing, nor those of another kind of answer.
         call: The options of the call, which come first.
+        is_choice: Whether the answer is one of several choices, not text.
 
     Raises:
         PrivacyParameterError: If an option is unknown. Values are not quoted.
     """
     said = canonical(call, _CALL, "a call", "An LLM's other fields are set when it is made.")
-    options: dict[str, Any] = {**merge_options({name: model[name] for name in OWN}, said)}
+    said.pop("choices", None)  # what is asked, not how
+    own = (name for name in OWN if name in (CHOICE_OPTIONS if is_choice else _OF_TEXT))
+    options: dict[str, Any] = {**merge_options({name: model[name] for name in own}, said)}
     if isinstance(options.get("stop"), str):
         options["stop"] = [options["stop"]]
     choice = options.pop("tool_choice", None)

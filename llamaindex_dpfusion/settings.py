@@ -11,6 +11,7 @@ from pydantic import BaseModel as PlainModel
 
 from dpfusion_core.adapters import Unmarked, check_parts, effective_unmarked, load_engine
 from dpfusion_core.adapters.fields import OptionFields
+from dpfusion_core.choices import check_choices
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.ledger import PrivacyLedger
@@ -61,6 +62,7 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
     dtype: Any = Field(default="auto", exclude=True)
     device_map: Any = Field(default=None, exclude=True)
     model_kwargs: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    choices: list[str] | None = None
     context_window: int | None = Field(default=None, gt=0, strict=True)
     public_arguments: tuple[str, ...] = PUBLIC_ARGUMENTS
     unmarked: Unmarked | None = None
@@ -129,6 +131,8 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
                     )
         else:
             check_parts(**{name: getattr(self, name) for name in ENGINE_FIELDS - {"ledger"}})
+        if self.choices is not None:
+            check_choices(self.choices)
         unit_id(self.unit)
         read_options(self.engine_options(), "DPFusionLLM")
 
@@ -224,10 +228,16 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
         has_budget = has_ledger or any(options.get(name) is not None for name in ("epsilon", "beta"))
         return Rule(effective_unmarked(self.unmarked, has_budget=has_budget), has_ledger, self.unit)
 
-    def engine_options(self, said: dict[str, Any] | None = None) -> GenerationOptions:
+    def engine_options(
+        self, said: dict[str, Any] | None = None, *, is_choice: bool = False
+    ) -> GenerationOptions:
         """Return the options of the engine: those of the LLM, and on top of them those of one call.
+
+        Args:
+            said: The options of the call.
+            is_choice: Whether the answer is one of several choices, not text.
 
         Raises:
             PrivacyParameterError: If an option of the call is unknown.
         """
-        return engine_options({name: getattr(self, name) for name in OWN}, said or {})
+        return engine_options({name: getattr(self, name) for name in OWN}, said or {}, is_choice=is_choice)

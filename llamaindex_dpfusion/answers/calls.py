@@ -10,6 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from dpfusion_core.adapters import Call, offered_tools
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.messages import DEFAULT_UNIT, Message
+from dpfusion_core.options import GenerationOptions
 from dpfusion_core.views import Views
 from llamaindex_dpfusion.answers import events
 from llamaindex_dpfusion.answers.responses import Response
@@ -105,9 +106,9 @@ def chat_answer(
     Raises:
         RefusedError: If the LLM's rule for unmarked text refuses the conversation.
     """
-    options = llm.engine_options(said)
+    options, choices = _read(llm, said)
     core = to_core(messages, llm.rule(options))
-    call = Call(llm.engine, core, options, llm.timeout, llm.max_retries)
+    call = Call(llm.engine, core, options, llm.timeout, llm.max_retries, choices)
     return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, said, Response.chat)
 
 
@@ -120,7 +121,7 @@ def complete_answer(
         PrivacyParameterError: If the prompt is not sealed and ``complete_policy`` is ``"error"``.
         RefusedError: If the LLM's rule for unmarked text refuses the prompt.
     """
-    options = llm.engine_options(said)
+    options, choices = _read(llm, said)
     pieces = bare_prompt(llm, prompt)
     # Whoever sets the policy has said what a bare prompt is.
     rule = replace(llm.rule(options), unmarked="public")
@@ -129,8 +130,18 @@ def complete_answer(
     source: list[Message] | Views = [Message("user", segments)]
     if formatted or not llm.has_chat_template:
         source = prompt_views(segments, tokenizer, placeholder)
-    call = Call(llm.engine, source, options, llm.timeout, llm.max_retries)
+    call = Call(llm.engine, source, options, llm.timeout, llm.max_retries, choices)
     return Answer(llm, "complete", shown_text(segments, placeholder), call, said, Response.completion)
+
+
+def _read(llm: ConfiguredLLM, said: dict[str, Any]) -> tuple[GenerationOptions, Sequence[str] | None]:
+    """Return the options of a call, and the choices of which its answer is one, if there are any."""
+    choices = said.get("choices") or llm.choices
+    if choices is not None and (said.get("tools") or said.get("json_schema") is not None):
+        raise PrivacyParameterError(
+            "The answer is one of the choices, or a call of a tool, or JSON of a schema. Ask for one of them."
+        )
+    return llm.engine_options(said, is_choice=choices is not None), choices
 
 
 def bare_prompt(llm: ConfiguredLLM, prompt: str) -> list[Piece]:

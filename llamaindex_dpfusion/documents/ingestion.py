@@ -58,6 +58,8 @@ class DPFusionTransform(TransformComponent):
 
     def __init__(self, llm: DPFusionLLM, **kwargs: Any) -> None:
         options = canonical(kwargs, type(self).model_fields.keys() - {"llm"}, type(self).__name__)
+        if isinstance(llm, DPFusionLLM) and llm.choices is not None:
+            raise PrivacyParameterError("DPFusionTransform writes text: leave out the choices of its llm.")
         check_unit(options.get("unit", "document"))
         with checked_fields(type(self).__name__):
             super().__init__(**{"llm": llm, **options})

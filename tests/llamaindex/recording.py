@@ -3,7 +3,7 @@
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
@@ -105,6 +105,11 @@ class RecordingSession:
 
     def append(self, token: int) -> None:
         self._said.append(token)
+
+    def score(self, continuations: Sequence[Sequence[int]], ends: Collection[int]) -> torch.Tensor:
+        said = [self._backend.tokenizer.decode([*self._said, *each]) for each in continuations]
+        row = torch.tensor([0.0 if self._answer == each else -50.0 for each in said], dtype=torch.float64)
+        return row.expand(self._rows, -1)
 
     def close(self) -> None:
         self._backend.open_sessions -= self._is_open

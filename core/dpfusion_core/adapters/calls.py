@@ -1,4 +1,7 @@
-"""One call of an engine: within a time limit, tried again if the model fails, ended when it is cancelled."""
+"""One call of an engine: within a time limit, tried again if the model fails, ended when it is cancelled.
+
+A call asks for text, or for one of several choices, which comes as a text of one piece.
+"""
 
 import math
 import time
@@ -6,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 
+from dpfusion_core.choices import ChoiceResult
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
@@ -29,6 +33,8 @@ class Call:
         options: The engine's options.
         timeout: Seconds that the answer may take; None for any time.
         max_retries: How many times more it is tried if the model fails.
+        choices: The answer is one of these, if any are given; see
+            :meth:`FusionEngine.choose <dpfusion_core.FusionEngine.choose>`.
 
     Example:
         >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
@@ -42,6 +48,7 @@ class Call:
     options: GenerationOptions = field(repr=False)
     timeout: float | None = None
     max_retries: int = 0
+    choices: Sequence[str] | None = None
 
     def run(self, first: Callable[[], GenerationResult] | None = None) -> GenerationResult:
         """Return the whole answer.
@@ -107,14 +114,25 @@ class Call:
                     raise
 
     def _chunks(self, attempts: "_Attempts") -> Generator[Chunk, None, None]:
+        if self.choices is not None:
+            yield _chunk(self.engine.choose(self.source, self.choices, **self.options))
+            return
         with closing(self.engine.stream(self.source, **self.options)) as chunks:
             for chunk in chunks:
                 yield attempts.in_time(chunk)
 
     async def _achunks(self, attempts: "_Attempts") -> AsyncGenerator[Chunk, None]:
+        if self.choices is not None:
+            yield _chunk(await self.engine.achoose(self.source, self.choices, **self.options))
+            return
         async with aclosing(self.engine.astream(self.source, **self.options)) as chunks:
             async for chunk in chunks:
                 yield attempts.in_time(chunk)
+
+
+def _chunk(chosen: ChoiceResult) -> Chunk:
+    """Return a choice as the only piece of an answer."""
+    return Chunk(chosen.choice, (), "stop", chosen.guarantee, prompt_tokens=chosen.prompt_tokens)
 
 
 class _Attempts:

@@ -3,6 +3,7 @@
 from pydantic import BaseModel
 
 from dpfusion_core.options import OnExhausted
+from dpfusion_core.options.values import Prior
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
 
 
@@ -34,3 +35,4 @@ class OptionFields(BaseModel):
     min_p: float | None = None
     stop: list[str] | None = None
     seed: int | None = None
+    prior: Prior | None = None
