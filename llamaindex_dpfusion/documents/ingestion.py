@@ -1,21 +1,20 @@
 """``DPFusionTransform``: private paraphrases of documents, made before they are indexed."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
 
-from dpfusion_core.adapters import warn_unstable
-from dpfusion_core.errors import PrivacyParameterError, RefusedError, UnsupportedError
-from dpfusion_core.generation import GenerationResult
-from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
+from dpfusion_core.adapters import DocumentUnit, Paraphrase, Paraphraser
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.options import canonical
 from llamaindex_dpfusion.documents.units import STABLE_MEND, UnitOf, check_unit, unit_of_node
 from llamaindex_dpfusion.llm import DPFusionLLM
 from llamaindex_dpfusion.options import checked_fields
 
-_VERSION = 1
+_VERSION = 2
 """Goes into cache keys; raised whenever the same settings would give texts of another kind."""
 
 
@@ -28,7 +27,8 @@ class DPFusionTransform(TransformComponent):
 
         documents = IngestionPipeline(transformations=[DPFusionTransform(llm)]).run(documents=raw)
 
-    Each document is one privacy unit, named by where it came from. A pipeline's cache gives the same
+    Each document is one privacy unit, named by where it came from; its nodes that are given together share one
+    guarantee and one charge. A pipeline's cache gives the same
     paraphrase again at no cost; its keys say the model and every privacy setting.
 
     Args:
@@ -36,7 +36,7 @@ class DPFusionTransform(TransformComponent):
         instruction: What the model is asked to do; public.
         metadata_keys: Keys of metadata that are public and kept.
         keep_ids: Whether ids are public and kept. By default documents get new ones.
-        batch_size: How many documents go through the model at once.
+        batch_size: How many nodes go through the model at once.
         unit: What names a document's unit; see :class:`~llamaindex_dpfusion.DPFusionNodePostprocessor`.
 
     Raises:
@@ -82,29 +82,20 @@ class DPFusionTransform(TransformComponent):
         }
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
-        """Return the paraphrase of each node.
+        """Return the paraphrase of each node; empty ones are left out.
 
         Raises:
             DPFusionError: See :meth:`dpfusion_core.FusionEngine.generate`. Documents that are too long for the
                 model's context must be split first.
         """
-        made: list[BaseNode] = []
-        for batch in self._batches(nodes):
-            results = self.llm.engine.batch(
-                [self._messages(node) for node in batch], **self.llm.engine_options()
-            )
-            made += map(self._document, batch, results)
-        return made
+        filled, chunks = self._read(nodes)
+        return list(map(self._document, filled, self._paraphraser()(chunks)))
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
-        """Return the paraphrase of each node without blocking the event loop."""
-        made: list[BaseNode] = []
-        for batch in self._batches(nodes):
-            results = await self.llm.engine.abatch(
-                [self._messages(node) for node in batch], **self.llm.engine_options()
-            )
-            made += map(self._document, batch, results)
-        return made
+        """Return the paraphrase of each node without blocking the event loop; see :meth:`__call__`."""
+        filled, chunks = self._read(nodes)
+        paraphraser = await asyncio.to_thread(self._paraphraser)
+        return list(map(self._document, filled, await paraphraser.arun(chunks)))
 
     def __getstate__(self) -> NoReturn:
         raise UnsupportedError(
@@ -112,35 +103,33 @@ class DPFusionTransform(TransformComponent):
             "without num_workers; documents go through the model in batches."
         )
 
-    def _batches(self, nodes: Sequence[BaseNode]) -> Iterator[list[BaseNode]]:
+    def _read(self, nodes: Sequence[BaseNode]) -> tuple[list[BaseNode], list[tuple[str, DocumentUnit]]]:
         if not isinstance(nodes, Sequence) or not all(isinstance(node, BaseNode) for node in nodes):
             raise PrivacyParameterError("Expected a list of documents or nodes.")
         filled = [node for node in nodes if node.get_content(MetadataMode.NONE).strip()]
-        for start in range(0, len(filled), self.batch_size):
-            yield filled[start : start + self.batch_size]
+        return filled, [
+            (node.get_content(MetadataMode.NONE), unit_of_node(node, self.unit)) for node in filled
+        ]
 
-    def _messages(self, node: BaseNode) -> list[Message]:
-        unit = unit_of_node(node, self.unit)
-        if not unit.is_stable and self.llm.engine.ledger is not None:
-            raise RefusedError(
-                "A document is named by an id that may change when it is read again, so its budget in the ledger "
-                f"would start anew. {STABLE_MEND.replace('DPFusionNodePostprocessor', 'DPFusionTransform')}"
-            )
-        if not unit.is_stable:
-            warn_unstable(STABLE_MEND.replace("DPFusionNodePostprocessor", "DPFusionTransform"))
-        text = Segment(node.get_content(MetadataMode.NONE), is_private=True, unit=unit.name or DEFAULT_UNIT)
-        system = [Message("system", self.llm.system_prompt)] if self.llm.system_prompt else []
-        return [*system, Message("user", [text, Segment(f"\n\n{self.instruction}")])]
+    def _paraphraser(self) -> Paraphraser:
+        llm = self.llm
+        return Paraphraser(
+            llm.engine,
+            llm.engine_options(),
+            "\n\n".join(filter(None, [llm.system_prompt, self.instruction])),
+            STABLE_MEND.replace("DPFusionNodePostprocessor", "DPFusionTransform"),
+            llm.timeout,
+            llm.max_retries,
+            self.batch_size,
+        )
 
-    def _document(self, node: BaseNode, result: GenerationResult) -> Document:
-        guarantee = {
-            "dp_fusion_epsilon": result.guarantee.epsilon,
-            "dp_fusion_delta": result.guarantee.delta,
-        }
+    def _document(self, node: BaseNode, paraphrase: Paraphrase) -> Document:
+        found = paraphrase.guarantee
+        guarantee = {"dp_fusion_epsilon": found.epsilon, "dp_fusion_delta": found.delta}
         kept = {key: node.metadata[key] for key in self.metadata_keys if key in node.metadata}
         ids = {"id_": node.node_id} if self.keep_ids else {}
         return Document(
-            text=result.text.strip(),
+            text=paraphrase.text.strip(),
             metadata={**kept, **guarantee},
             excluded_embed_metadata_keys=list(guarantee),
             excluded_llm_metadata_keys=list(guarantee),

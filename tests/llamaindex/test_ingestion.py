@@ -3,12 +3,14 @@ import pickle
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, MetadataMode, TextNode
 
-from dpfusion_core.errors import UnsupportedError, ViewError
-from llamaindex_dpfusion import DPFusionTransform
+from dpfusion_core import FusionEngine, PrivacyBudget, PrivacyLedger, ScriptedBackend
+from dpfusion_core.errors import BudgetExhaustedError, RefusedError, UnsupportedError, ViewError
+from llamaindex_dpfusion import DPFusionLLM, DPFusionTransform
 from tests.llamaindex.recording import recording_llm
 
 SECRET = "Ingrid Solheim lives in Trondheim."
@@ -52,6 +54,31 @@ def test_nothing_of_the_old_document_is_left() -> None:
     assert set(made.metadata) == {"dp_fusion_epsilon", "dp_fusion_delta"}
     assert made.metadata["dp_fusion_epsilon"] > 0
     assert made.get_content(MetadataMode.LLM) == made.get_content(MetadataMode.EMBED) == "Somebody."
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_nodes_of_a_document_share_one_guarantee_and_one_charge(is_async: bool) -> None:
+    with PrivacyLedger("sqlite://", budget=PrivacyBudget(4.5), key="k" * 32) as ledger:
+        engine = FusionEngine(ScriptedBackend.saying("Somebody."), ledger=ledger)
+        transform = DPFusionTransform(DPFusionLLM(engine=engine, epsilon=4.0, max_tokens=10), unit="case")
+        nodes = [TextNode(text=f"{SECRET} {i}", metadata={"case": "C7"}) for i in range(3)]
+        made = asyncio.run(transform.acall(nodes)) if is_async else transform(nodes)
+        assert [node.get_content() for node in made] == ["Somebody."] * 3
+        assert {node.metadata["dp_fusion_epsilon"] for node in made} == {4.0}
+        assert len([entry for entry in ledger.curator.entries() if entry.kind == "reserve"]) == 1
+        with pytest.raises(BudgetExhaustedError):
+            transform([TextNode(text="More of it.", metadata={"case": "C7"})])
+
+
+def test_a_paraphrase_is_public_for_the_net_and_its_source_is_not() -> None:
+    engine = FusionEngine(ScriptedBackend.saying("Somebody lives in a town of the north by the sea."))
+    llm = DPFusionLLM(engine=engine, epsilon=4.0, max_tokens=60)
+    source = f"{SECRET} She has had a house there since the year of 1973."
+    [made] = DPFusionTransform(llm)([raw(text=source)])
+    private = ChatMessage("Bob is ill.", additional_kwargs={"is_private": True})
+    llm.chat([private, ChatMessage(made.get_content())])
+    with pytest.raises(RefusedError, match="private before"):
+        llm.chat([private, ChatMessage(source)])
 
 
 def test_what_is_named_public_is_kept() -> None:
