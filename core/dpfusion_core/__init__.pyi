@@ -8,6 +8,11 @@ from .choices import (
     ChoiceReport as ChoiceReport,
     ChoiceResult as ChoiceResult,
 )
+from .closed import (
+    ClosedField as ClosedField,
+    ClosedFields as ClosedFields,
+    closed_fields as closed_fields,
+)
 from .documents import (
     DocumentReport as DocumentReport,
     PrivatizedDocument as PrivatizedDocument,
@@ -21,6 +26,7 @@ from .dpfusion import (
 )
 from .engine import (
     FusionEngine as FusionEngine,
+    StructuredResult as StructuredResult,
 )
 from .errors import (
     BackendError as BackendError,

@@ -18,6 +18,7 @@ from dpfusion_core.privacy import (
     PrivacyGuarantee,
     RenyiLoss,
 )
+from dpfusion_core.privacy.shares import ShareAccountant
 
 log = logging.getLogger("dpfusion")
 
@@ -53,6 +54,15 @@ class Charge:
                 *size,
                 spending=options.spending,
                 granted=granted,
+                active=active,
+                asked=options.epsilon,
+                device=device,
+            )
+        elif plan.shares is not None:
+            self._accountant = ShareAccountant(
+                plan.parameters,
+                plan.together,
+                plan.shares,
                 active=active,
                 asked=options.epsilon,
                 device=device,

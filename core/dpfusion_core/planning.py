@@ -19,6 +19,7 @@ from dpfusion_core.privacy import (
 )
 from dpfusion_core.privacy.adaptive import adaptive_loss
 from dpfusion_core.privacy.choosing import best_choice_order
+from dpfusion_core.privacy.shares import token_budgets
 from dpfusion_core.tagging.naming import check_lasting
 
 
@@ -34,6 +35,7 @@ class Plan:
             less by it than if it were alone (docs/theory.md, section 3, formula 1), so this number bounds
             the loss of each.
         is_shared: Whether epsilon is shared with other responses, and so is kept at one order alone.
+        shares: How the tokens share what the response may cost; None for evenly.
     """
 
     options: Options
@@ -41,11 +43,13 @@ class Plan:
     units: tuple[str, ...]
     together: int
     is_shared: bool
+    shares: tuple[float, ...] | None = None
 
     @property
     def loss(self) -> RenyiLoss:
         """What the response costs each unit at most; public."""
-        worst = adaptive_loss if self.options.accounting == "adaptive" else response_loss
+        is_kept_at_one = self.options.accounting == "adaptive" or self.shares is not None
+        worst = adaptive_loss if is_kept_at_one else response_loss
         return worst(self.parameters, self.together, self.options.max_tokens)
 
     @property
@@ -81,6 +85,7 @@ def make_plan(
     ledger: PrivacyLedger | None,
     together: int | None = None,
     choices: int | None = None,
+    shares: tuple[float, ...] | None = None,
 ) -> Plan:
     """Return what a request with private text may cost.
 
@@ -90,6 +95,7 @@ def make_plan(
         ledger: Accounts that it keeps already say from which order on a request can be charged.
         together: How many units take part in a token at least; by default all of them.
         choices: Of how many choices one is taken in the place of a token; None for text.
+        shares: How the tokens share what the response may cost; None for evenly. Fixed accounting only.
 
     Raises:
         PrivacyParameterError: If the options say no budget, epsilon cannot be met, or a ledger is to charge
@@ -98,7 +104,9 @@ def make_plan(
     if ledger is not None:
         check_lasting(units)
     together = len(units) if together is None else together
-    is_shared = options.epsilon is not None and (options.responses > 1 or ledger is not None)
+    is_shared = options.epsilon is not None and (
+        options.responses > 1 or ledger is not None or shares is not None
+    )
     if options.epsilon is not None:
         order = options.order
         if order is None:
@@ -126,7 +134,13 @@ def make_plan(
         )
     else:
         raise PrivacyParameterError(f"The request has private text but no privacy parameters. {HOW}")
-    return Plan(options, parameters, tuple(units), together, is_shared)
+    if shares is not None:
+        if options.accounting != "fixed":
+            raise PrivacyParameterError(
+                "shares go with accounting='fixed': adaptive accounting shares by itself."
+            )
+        token_budgets(parameters, together, shares)
+    return Plan(options, parameters, tuple(units), together, is_shared, shares)
 
 
 def _order_of_accounts(

@@ -36,6 +36,7 @@ FLOORS = {
     "turns": 1,
     "constraints": 2,
     "choices": 2,
+    "closed": 1,
     "engine": 4,
     "dpfusion": 5,
     "compat": 6,

@@ -2,15 +2,15 @@
 
 import logging
 import random
-from collections.abc import Sequence
-from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from dpfusion_core.backends import Backend
 from dpfusion_core.backends.guarded import GuardedSession, model_errors
-from dpfusion_core.charging import charged
+from dpfusion_core.charging import Charge, charged
 from dpfusion_core.choices import (
     ChoiceReport,
     ChoiceResult,
@@ -27,7 +27,7 @@ from dpfusion_core.messages import Message
 from dpfusion_core.options import ALIASES, GenerationOptions, Options, of_parts, read_options
 from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.planning import Plan, make_plan
-from dpfusion_core.privacy.guarantee import Tagging, nothing_private
+from dpfusion_core.privacy.guarantee import PrivacyGuarantee, Tagging, nothing_private
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Views
 
@@ -45,12 +45,19 @@ CHOICE_OPTIONS = tuple(
 
 
 @dataclass(frozen=True)
-class ChoiceRequest:
-    """A choice that has passed every check that needs no model."""
+class WrittenChoices:
+    """Choices behind a conversation, in the tokens of the model."""
 
     choices: tuple[str, ...]
     writings: Writings
     views: Views
+
+
+@dataclass(frozen=True)
+class ChoiceRequest:
+    """A choice that has passed every check that needs no model."""
+
+    written: WrittenChoices
     plan: Plan | None  # None: no private text
     tagging: Tagging
     options: Options
@@ -76,12 +83,23 @@ def prepare_choice(
     views, tagging = read_messages(
         messages, options, backend=backend, ledger=ledger, narrowing=narrowing, placeholder=placeholder
     )
-    writings = write_choices(choices, backend.tokenizer, views.public, backend.eos_token_ids)
     check_sampling(views, options)
-    check_length(views, backend, writings.longest + 1, "the longest choice")
+    written = write_behind(views, choices, backend)
     _say_cost(len(choices), len(views.prompts))
     plan = make_plan(options, views.units, ledger, None, len(choices)) if views.units else None
-    return ChoiceRequest(choices, writings, views, plan, tagging, options)
+    return ChoiceRequest(written, plan, tagging, options)
+
+
+def write_behind(views: Views, choices: tuple[str, ...], backend: Backend) -> WrittenChoices:
+    """Return choices in tokens, or refuse those that the tokenizer cannot write or the model's context hold.
+
+    Raises:
+        PrivacyParameterError: If the tokenizer cannot write a choice.
+        ViewError: If a view and a choice do not fit the model.
+    """
+    writings = write_choices(choices, backend.tokenizer, views.public, backend.eos_token_ids)
+    check_length(views, backend, writings.longest + 1, "the longest choice")
+    return WrittenChoices(choices, writings, views)
 
 
 def read_choice_options(given: GenerationOptions, steps: int = 1) -> Options:
@@ -103,51 +121,87 @@ def read_choice_options(given: GenerationOptions, steps: int = 1) -> Options:
     return replace(options, max_tokens=steps)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One choice that has been made.
+
+    Attributes:
+        index: Its place among the choices.
+        prompt_tokens: Length of the public view in tokens.
+        report: The curator's report, if asked for.
+    """
+
+    index: int
+    prompt_tokens: int
+    report: ChoiceReport | None = field(default=None, repr=False)
+
+
+class Turns:
+    """Choices under one charge, each one turn of the loop.
+
+    Args:
+        plan: What all of them may cost; None without private text.
+        charge: Their charge.
+        options: The request's options.
+        backend: The model.
+    """
+
+    def __init__(self, plan: Plan | None, charge: Charge | None, options: Options, backend: Backend) -> None:
+        self._plan, self._charge, self._options, self._backend = plan, charge, options, backend
+        self._rng = random.SystemRandom() if options.seed is None else random.Random(options.seed)
+        self._protection: Protection | None = None
+        self._count = 0
+
+    def take(self, choices: WrittenChoices) -> Turn:
+        """Score the choices under every view, fuse, charge, draw."""
+        views, options = choices.views, self._options
+        with closing(GuardedSession(self._backend, views.prompts)) as session:
+            logits = session.logits()  # [rows, vocab]
+            if self._plan is not None and self._charge is not None and self._protection is None:
+                self._protection = Protection(self._plan.rule(), self._charge.open(logits.device))
+            with model_errors():
+                written = choices.writings.as_written(logits[0])
+            scores = session.score(written, self._backend.eos_token_ids)  # [rows, choices]
+        with model_errors():
+            like_public = [ids == views.public for ids in views.private.values()]
+            log_probs = choice_log_probs(scores, options.temperature, options.prior, like_public)
+            token = take(
+                log_probs, protection=self._protection, is_greedy=options.temperature == 0.0, rng=self._rng
+            )
+        self._count += 1
+        report = report_of(views, token, log_probs) if options.curator else None
+        return Turn(token.id, len(views.public), report)
+
+    def guarantee(self, tagging: Tagging) -> PrivacyGuarantee:
+        """Return what holds for the choices so far."""
+        is_private = self._options.seed is None
+        if self._protection is None:
+            found = nothing_private(self._count, self._options.max_tokens, private=is_private)
+        else:
+            found = replace(self._protection.accountant.guarantee(private=is_private), tagging=tagging)
+        return replace(found, mechanism="choice")
+
+
+@contextmanager
+def charged_turns(
+    plan: Plan | None, options: Options, backend: Backend, ledger: PrivacyLedger | None
+) -> Iterator[Turns]:
+    """Reserve what choices may cost, and settle once they are made."""
+    with charged(plan, ledger, mechanism="choice") if plan else nullcontext() as charge:
+        yield Turns(plan, charge, options, backend)
+
+
 def run_choice(request: ChoiceRequest, backend: Backend, ledger: PrivacyLedger | None) -> ChoiceResult:
-    """Reserve, score the choices under every view, fuse, charge, draw, settle."""
-    views, options, plan = request.views, request.options, request.plan
-    rng = random.SystemRandom() if options.seed is None else random.Random(options.seed)
-    is_private = options.seed is None
-    with (
-        charged(plan, ledger, mechanism="choice") if plan else nullcontext() as charge,
-        closing(GuardedSession(backend, views.prompts)) as session,
-    ):
-        logits = session.logits()  # [rows, vocab]
-        protection = None
-        if plan is not None and charge is not None:
-            protection = Protection(plan.rule(), charge.open(logits.device))
-        token, log_probs = choose_in(session, request, logits, protection, rng, backend.eos_token_ids)
-    if protection is None:
-        guarantee = nothing_private(1, 1, private=is_private)
-    else:
-        guarantee = replace(protection.accountant.guarantee(private=is_private), tagging=request.tagging)
+    """Reserve, choose, settle."""
+    with charged_turns(request.plan, request.options, backend, ledger) as turns:
+        turn = turns.take(request.written)
     return ChoiceResult(
-        choice=request.choices[token.id],
-        index=token.id,
-        prompt_tokens=len(views.public),
-        guarantee=replace(guarantee, mechanism="choice"),
-        report=report_of(views, token, log_probs) if options.curator else None,
+        choice=request.written.choices[turn.index],
+        index=turn.index,
+        prompt_tokens=turn.prompt_tokens,
+        guarantee=turns.guarantee(request.tagging),
+        report=turn.report,
     )
-
-
-def choose_in(
-    session: GuardedSession,
-    request: ChoiceRequest,
-    logits: Tensor,
-    protection: Protection | None,
-    rng: random.Random,
-    ends: frozenset[int],
-) -> tuple[Token, Tensor]:
-    """Return the choice as one turn of the loop, and the distributions that were fused, ``[rows, choices]``."""
-    views, options = request.views, request.options
-    with model_errors():
-        written = request.writings.as_written(logits[0])
-    scores = session.score(written, ends)  # [rows, choices]
-    with model_errors():
-        like_public = [ids == views.public for ids in views.private.values()]
-        log_probs = choice_log_probs(scores, options.temperature, options.prior, like_public)
-        token = take(log_probs, protection=protection, is_greedy=options.temperature == 0.0, rng=rng)
-    return token, log_probs
 
 
 def report_of(views: Views, token: Token, log_probs: Tensor) -> ChoiceReport:

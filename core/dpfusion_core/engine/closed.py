@@ -1,12 +1,13 @@
 """The engine's closed answers: the part of :class:`~dpfusion_core.FusionEngine` that chooses."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack, overload
 
 from dpfusion_core.backends import Backend
 from dpfusion_core.choices import ChoiceResult
 from dpfusion_core.engine.choosing import prepare_choice, run_choice
+from dpfusion_core.engine.filling import Ask, StructuredResult, fill
 from dpfusion_core.engine.requests import options_of_each
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.ledger import PrivacyLedger
@@ -128,6 +129,76 @@ class ClosedAnswers:
         """Choose in several conversations without blocking the event loop; see :meth:`choose_batch`."""
         return await asyncio.to_thread(
             self._choose_all, conversations, choices, each, return_exceptions, options
+        )
+
+    def fill(
+        self,
+        messages: Sequence[Message],
+        schema: Any,
+        *,
+        shares: Mapping[str, float] | None = None,
+        ask: Ask | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> StructuredResult:
+        """Answer with an object whose fields are all closed: each field is a choice.
+
+        Fields are asked in the order of the schema. What has been chosen for earlier ones is public and stands in
+        the prompt of later ones. The guarantee is for the whole object.
+
+        Args:
+            messages: The conversation. A question for each field is put behind it.
+            schema: A JSON schema of an object, a Pydantic class or a TypedDict; see
+                :func:`~dpfusion_core.closed.closed_fields` for what is closed. The model reads the descriptions of
+                the fields as questions.
+            shares: How the fields share the budget, by name; those that are not named have the share 1. Evenly by
+                default: each field, and each possible member of an array, as much as the others.
+            ask: Puts a field into a question, in the place of :func:`~dpfusion_core.engine.filling.plain_question`.
+            **options: As for :meth:`choose`; the budget is that of the whole object.
+
+        Raises:
+            PrivacyParameterError: If the schema has an open field or two values that read alike, or an option is
+                missing, out of range or without effect.
+            DPFusionError: See :meth:`choose`.
+
+        Example:
+            >>> from dpfusion_core import FusionEngine, Message, ScriptedBackend
+            >>> engine = FusionEngine(ScriptedBackend.saying("yes"))
+            >>> schema = {"properties": {"ill": {"type": "boolean", "description": "Is she ill?"}}}
+            >>> engine.fill([Message("user", "She has asthma.", is_private=True)], schema, epsilon=20.0).value
+            {'ill': True}
+        """
+        return self._fill(messages, schema, shares, ask, options)
+
+    async def afill(
+        self,
+        messages: Sequence[Message],
+        schema: Any,
+        *,
+        shares: Mapping[str, float] | None = None,
+        ask: Ask | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> StructuredResult:
+        """Answer with an object of closed fields without blocking the event loop; see :meth:`fill`."""
+        return await asyncio.to_thread(self._fill, messages, schema, shares, ask, options)
+
+    def _fill(
+        self,
+        messages: Sequence[Message],
+        schema: Any,
+        shares: Mapping[str, float] | None,
+        ask: Ask | None,
+        options: GenerationOptions,
+    ) -> StructuredResult:
+        return fill(
+            messages,
+            schema,
+            shares,
+            ask,
+            options,
+            backend=self.backend,
+            ledger=self.ledger,
+            narrowing=self.narrowing,
+            placeholder=self.placeholder,
         )
 
     def _choose(

@@ -111,13 +111,18 @@ def read_messages(
     if isinstance(messages, Views):
         _say_cost(len(messages.units))
         return messages, tagging
-    if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
-        raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
+    check_messages(messages)
     if narrowing is not None:
         messages, whole = narrowing(messages, ledger)
         tagging = "whole message" if whole else "phrases"
     _say_cost(len({unit for message in messages for unit in message.units}))
-    return build_views(messages, backend.tokenizer, placeholder, _tools(options, backend)), tagging
+    return build_views(messages, backend.tokenizer, placeholder, tools_to_show(options, backend)), tagging
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Refuse what is no conversation."""
+    if isinstance(messages, str | Views) or not all(isinstance(each, Message) for each in messages or ()):
+        raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
 
 
 def check_sampling(views: Views, options: Options) -> None:
@@ -152,7 +157,7 @@ def _say_cost(units: int) -> None:
         )
 
 
-def _tools(options: Options, backend: Backend) -> Sequence[Any] | None:
+def tools_to_show(options: Options, backend: Backend) -> Sequence[Any] | None:
     """Return the tools to show to the model."""
     tools = options.tools
     if not tools or options.tool_choice == "none":
