@@ -13,6 +13,11 @@ from .closed import (
     ClosedFields as ClosedFields,
     closed_fields as closed_fields,
 )
+from .consensus import (
+    Answerer as Answerer,
+    Consensus as Consensus,
+    FunctionAnswerer as FunctionAnswerer,
+)
 from .documents import (
     DocumentReport as DocumentReport,
     PrivatizedDocument as PrivatizedDocument,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from dpfusion_core.errors import BackendError
 from dpfusion_core.privacy import Diagnostics, PrivacyGuarantee
+from dpfusion_core.privacy.releasing import Released
 
 FinishReason = Literal["stop", "length"]
 
@@ -44,7 +45,8 @@ class Chunk:
             string) or ``"length"`` (``max_tokens``).
         guarantee: In the last chunk.
         report: In the last chunk, if the curator's report was asked for.
-        prompt_tokens: In the last chunk: length of the public view in tokens.
+        prompt_tokens: In the last chunk: length of the public view in tokens; 0 where the model does not count.
+        items: In the last chunk of a consensus: what was released, with noisy counts.
     """
 
     text: str
@@ -53,6 +55,7 @@ class Chunk:
     guarantee: PrivacyGuarantee | None = None
     report: CuratorReport | None = field(default=None, repr=False)
     prompt_tokens: int | None = None
+    items: tuple[Released, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ class GenerationResult:
         text: The text, without the prompt.
         token_ids: Every sampled token, an end-of-sequence token included.
         finish_reason: ``"stop"`` or ``"length"``.
-        prompt_tokens: Length of the public view in tokens.
+        prompt_tokens: Length of the public view in tokens; 0 where the model does not count.
         guarantee: What the response can tell about each privacy unit.
         report: The curator's report, if asked for.
+        items: Of a consensus: what was released, with noisy counts. Empty if nothing was: then the text is the
+            public answer. None for other mechanisms.
     """
 
     text: str
@@ -74,6 +79,7 @@ class GenerationResult:
     prompt_tokens: int
     guarantee: PrivacyGuarantee
     report: CuratorReport | None = field(default=None, repr=False)
+    items: tuple[Released, ...] | None = None
 
 
 def join_chunks(chunks: Sequence[Chunk]) -> GenerationResult:
@@ -92,4 +98,5 @@ def join_chunks(chunks: Sequence[Chunk]) -> GenerationResult:
         prompt_tokens=last.prompt_tokens,
         guarantee=last.guarantee,
         report=last.report,
+        items=last.items,
     )

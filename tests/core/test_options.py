@@ -29,7 +29,9 @@ def test_every_option_has_a_default_and_a_help() -> None:
     assert all(help_of(name).endswith(".") for name in NAMES)
     assert {*NAMES, "alpha"} == GenerationOptions.__annotations__.keys()
     assert ALIASES["alpha"] == "order"
-    assert set(of_parts("budget", "accounting", "sampling", "form", "choice", "engine")) == set(NAMES)
+    assert set(of_parts("budget", "accounting", "sampling", "form", "choice", "consensus", "engine")) == set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,20 @@ def test_every_option_has_a_default_and_a_help() -> None:
         ({"delta": None}, "delta"),
         ({"stop": "end"}, "stop"),
         ({"stop": None}, "stop"),
+        ({"max_items": 2}, "max_items has no effect with mechanism='fusion'"),
+        ({"items": "phrases"}, "items has no effect"),
+        (
+            {"mechanism": "consensus", "order": 2.0, "beta": 0.1},
+            "order has no effect with mechanism='consensus'",
+        ),
+        ({"mechanism": "consensus", "epsilon": 1.0, "spending": "accrued"}, "spending has no effect"),
+        ({"mechanism": "consensus", "epsilon": 1.0, "tool_choice": "any"}, "tool_choice has no effect"),
+        ({"mechanism": "consensus", "epsilon": 1.0, "curator": True}, "curator has no effect"),
+        ({"mechanism": "consensus", "epsilon": 1.0, "max_items": 0}, "max_items >= 1"),
+        ({"mechanism": "consensus", "epsilon": 1.0, "items": "lists"}, "'points', 'phrases' or 'json'"),
+        ({"mechanism": "consent"}, "'fusion' or 'consensus'"),
+        ({"retrieval": "covered"}, "needs mechanism='consensus'"),
+        ({"retrieval": "top-k"}, "'covered' or 'not covered'"),
     ],
     ids=repr,
 )

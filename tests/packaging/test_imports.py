@@ -18,6 +18,7 @@ FLOORS = {
     "messages": 0,
     "_validate": 0,
     "numbers": 0,
+    "threads": 0,
     "tiny": 0,
     "privacy": 1,
     "sampling": 1,
@@ -30,6 +31,7 @@ FLOORS = {
     "generation": 2,
     "planning": 3,
     "charging": 3,
+    "consensus": 3,
     "options": 1,
     "tokenization": 0,
     "tool_calling": 1,
@@ -55,6 +57,8 @@ BESIDE = {
     ("tokenization", "errors"),  # likewise
     ("options", "privacy"),  # what budgets, orders and rules there are, and which can be met
     ("sampling", "options"),  # the checks of its numbers stand with the other options
+    ("consensus", "planning"),  # a consensus is planned and charged like a response
+    ("consensus", "charging"),
     ("charging", "planning"),  # what a request may cost comes before its charge
 }
 

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
+from functools import partial
 from typing import Any, Literal, Unpack, overload
 
 import torch
 
-from dpfusion_core.backends import Backend, TransformersBackend
+from dpfusion_core.backends import Backend, Opener, TransformersBackend
+from dpfusion_core.consensus.mechanism import Question, run_question
 from dpfusion_core.constraints import Grammars
+from dpfusion_core.engine.answering import OwnModel
 from dpfusion_core.engine.closed import ClosedAnswers
-from dpfusion_core.engine.requests import Request, options_of_each, prepare
-from dpfusion_core.engine.running import in_threads, run, run_together
+from dpfusion_core.engine.requests import Request, options_of_each, prepare, prepare_question
+from dpfusion_core.engine.running import Start, run, run_together
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
 from dpfusion_core.ledger import PrivacyLedger
@@ -20,6 +23,7 @@ from dpfusion_core.options import GenerationOptions
 from dpfusion_core.placeholders import Placeholder, fixed_placeholder
 from dpfusion_core.tagging import Tagger
 from dpfusion_core.tagging.narrowing import Narrowing
+from dpfusion_core.threads import in_threads
 from dpfusion_core.views import Views
 
 
@@ -161,9 +165,7 @@ class FusionEngine(ClosedAnswers):
         """
         found: list[Any] = []
         requests = self._prepare_all(conversations, each, return_exceptions, options)
-        for _ in run_together(
-            requests, self.backend, self.ledger, found, return_exceptions=return_exceptions
-        ):
+        for _ in run_together(requests, self.backend, found, return_exceptions=return_exceptions):
             pass
         return found
 
@@ -217,7 +219,7 @@ class FusionEngine(ClosedAnswers):
         """Answer several conversations at once without blocking the event loop; see :meth:`batch`."""
         found: list[Any] = []
         requests = await asyncio.to_thread(self._prepare_all, conversations, each, return_exceptions, options)
-        rounds = run_together(requests, self.backend, self.ledger, found, return_exceptions=return_exceptions)
+        rounds = run_together(requests, self.backend, found, return_exceptions=return_exceptions)
         async with aclosing(in_threads(rounds)) as steps:
             async for _ in steps:
                 pass
@@ -238,7 +240,11 @@ class FusionEngine(ClosedAnswers):
             async for chunk in chunks:
                 yield chunk
 
-    def _prepare(self, messages: Sequence[Message] | Views, options: GenerationOptions) -> Request:
+    def _prepare(self, messages: Sequence[Message] | Views, options: GenerationOptions) -> Request | Question:
+        if options.get("mechanism") == "consensus":
+            return prepare_question(
+                messages, options, ledger=self.ledger, narrowing=self.narrowing, placeholder=self.placeholder
+            )
         return prepare(
             messages,
             options,
@@ -255,18 +261,24 @@ class FusionEngine(ClosedAnswers):
         each: Sequence[GenerationOptions] | None,
         return_exceptions: bool,
         options: GenerationOptions,
-    ) -> list[Request | DPFusionError]:
+    ) -> list[Start | DPFusionError]:
         own = options_of_each(conversations, each, options)
-        found: list[Request | DPFusionError] = []
+        found: list[Start | DPFusionError] = []
         for messages, said in zip(conversations, own, strict=True):
             try:
-                found.append(self._prepare(messages, said))
+                found.append(partial(self._start, self._prepare(messages, said)))
             except DPFusionError as error:
                 if not return_exceptions:
                     raise
                 found.append(error)
         return found
 
-    def _chunks(self, request: Request) -> Generator[Chunk, None, None]:
-        with closing(run(request, self.backend, self.ledger, self.backend)) as items:
+    def _start(self, request: Request | Question, opener: Opener) -> Generator[Chunk | None, None, None]:
+        if isinstance(request, Question):
+            own = OwnModel(self.backend, self._grammars)
+            return run_question(request, own, lambda view: own.write(view, request.options), self.ledger)
+        return run(request, self.backend, self.ledger, opener)
+
+    def _chunks(self, request: Request | Question) -> Generator[Chunk, None, None]:
+        with closing(self._start(request, self.backend)) as items:
             yield from (item for item in items if item is not None)

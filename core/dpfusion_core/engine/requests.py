@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpfusion_core.backends import Backend
+from dpfusion_core.consensus.mechanism import Question, make_question
 from dpfusion_core.constraints import Grammars
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.ledger import PrivacyLedger
@@ -143,6 +144,31 @@ def check_length(views: Views, backend: Backend, more: int, what: str) -> None:
             f"A view and {what} together exceed the model's context of {limit} tokens (the public view has "
             f"{len(views.public)}). Shorten the messages{' or lower max_tokens' if 'max_tokens' in what else ''}."
         )
+
+
+def prepare_question(
+    messages: Sequence[Message] | Views,
+    given: GenerationOptions,
+    *,
+    ledger: PrivacyLedger | None,
+    narrowing: Narrowing | None,
+    placeholder: Placeholder,
+) -> Question:
+    """Check everything of a question to many documents that can be checked before the model computes.
+
+    Raises:
+        DPFusionError: See :meth:`~dpfusion_core.FusionEngine.generate`.
+    """
+    options = read_options(given, "a request")
+    if isinstance(messages, Views):
+        raise UnsupportedError(
+            "mechanism='consensus' asks each document by itself, so it needs messages, not ready views."
+        )
+    question = make_question(messages, options, placeholder)
+    if narrowing is None:
+        return question
+    narrowed, whole = narrowing(messages, ledger)
+    return make_question(narrowed, options, placeholder, "whole message" if whole else "phrases")
 
 
 def _say_cost(units: int) -> None:

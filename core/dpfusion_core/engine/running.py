@@ -1,12 +1,10 @@
 """Running prepared requests: one, several together, and either without blocking an event loop."""
 
-import asyncio
 import itertools
 import random
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
-from typing import TypeVar
 
 from dpfusion_core.backends import Backend, Opener
 from dpfusion_core.backends.guarded import GuardedSession, model_errors
@@ -19,7 +17,8 @@ from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.privacy.guarantee import nothing_private
 from dpfusion_core.tokenization import Detokenizer
 
-_Item = TypeVar("_Item")
+Start = Callable[[Opener], Generator[Chunk | None, None, None]]
+"""Begins a request with what begins requests that advance together."""
 
 
 def run(
@@ -91,9 +90,8 @@ def run(
 
 
 def run_together(
-    requests: Sequence[Request | DPFusionError],
+    requests: Sequence[Start | DPFusionError],
     backend: Backend,
-    ledger: PrivacyLedger | None,
     found: list[GenerationResult | DPFusionError],
     *,
     return_exceptions: bool,
@@ -101,9 +99,8 @@ def run_together(
     """Advance several requests by a token per round.
 
     Args:
-        requests: The requests; an error stands for one that is not to be run.
+        requests: What begins each; an error stands for one that is not to be run.
         backend: The model.
-        ledger: The accounts of privacy units.
         found: At the end: the responses, or the errors in their places.
         return_exceptions: Whether an error ends only its own request.
 
@@ -120,7 +117,7 @@ def run_together(
             if isinstance(request, DPFusionError):
                 errors[i] = request
             else:
-                runs[i] = stack.enter_context(closing(run(request, backend, ledger, opener)))
+                runs[i] = stack.enter_context(closing(request(opener)))
         for count in itertools.count(1):
             for i, each in list(runs.items()):
                 try:
@@ -136,21 +133,3 @@ def run_together(
                 break
             yield count
     found += [errors[i] if i in errors else join_chunks(each) for i, each in enumerate(chunks)]
-
-
-async def in_threads(items: Generator[_Item, None, None]) -> AsyncGenerator[_Item, None]:
-    """Advance an iterator in worker threads; close it when the consumer leaves, however it leaves."""
-    step: asyncio.Future[_Item | None] | None = None
-    try:
-        while True:
-            step = asyncio.ensure_future(asyncio.to_thread(next, items, None))
-            # Shielded: a cancelled consumer must not leave a thread inside the generator.
-            item = await asyncio.shield(step)
-            if item is None:
-                return
-            yield item
-    finally:
-        if step is not None and not step.done():
-            await asyncio.wait({step})
-            step.exception()  # looked at, so that asyncio does not log it
-        items.close()

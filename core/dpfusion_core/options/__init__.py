@@ -1,6 +1,6 @@
 """The options of a request, once for the engine, the command line, documents and both integrations."""
 
-from dpfusion_core.options.fields import LogitsProcessor
+from dpfusion_core.options.fields import LogitsProcessor, Mechanism
 from dpfusion_core.options.reading import (
     ALIASES,
     NAMES,
@@ -12,14 +12,25 @@ from dpfusion_core.options.reading import (
     of_parts,
     read_options,
 )
-from dpfusion_core.options.values import HOW, GenerationOptions, OnExhausted, Options, Prior
+from dpfusion_core.options.values import (
+    HOW,
+    GenerationOptions,
+    ItemForm,
+    Items,
+    OnExhausted,
+    Options,
+    Prior,
+)
 
 __all__ = [
     "ALIASES",
     "HOW",
     "NAMES",
     "GenerationOptions",
+    "ItemForm",
+    "Items",
     "LogitsProcessor",
+    "Mechanism",
     "OnExhausted",
     "Options",
     "Prior",

@@ -6,10 +6,13 @@ from typing import Any, Literal, Protocol, get_args
 
 from dpfusion_core import _validate
 
-Part = Literal["budget", "accounting", "sampling", "form", "choice", "engine"]
+Part = Literal["budget", "accounting", "sampling", "form", "choice", "consensus", "engine"]
 """What an option is about. Those of ``"choice"`` are for closed answers alone; those of ``"engine"`` are for
 whoever calls the engine itself.
 """
+
+Mechanism = Literal["fusion", "consensus"]
+"""How an answer is made private: token by token, or by a vote of the documents."""
 
 Check = Callable[[Any, str], Any]
 """Returns a value, or refuses it under the name that the caller has for it."""
@@ -29,9 +32,17 @@ class LogitsProcessor(Protocol):
         ...
 
 
-def option(default: Any, part: Part, help: str, check: Check | None = None, unit: str = "") -> Any:
-    """Describe an option as a dataclass field."""
-    return field(default=default, metadata={"part": part, "help": help, "check": check, "unit": unit})
+def option(
+    default: Any,
+    part: Part,
+    help: str,
+    check: Check | None = None,
+    unit: str = "",
+    only: Mechanism | None = None,
+) -> Any:
+    """Describe an option as a dataclass field; ``only`` names the one mechanism that it has an effect on."""
+    said = {"part": part, "help": help, "check": check, "unit": unit, "only": only}
+    return field(default=default, metadata=said)
 
 
 def check_field(described: Field[Any], value: Any, called: str | None = None) -> Any:
@@ -59,3 +70,8 @@ def seed(value: Any, name: str) -> int:
 def share(value: Any, name: str) -> float:
     """Return a number above 0 and at most 1, or raise."""
     return _validate.positive(_validate.unit_interval(value, name), name)
+
+
+def items_form(value: Any, name: str) -> Any:
+    """Return a form of items or a function, or raise."""
+    return value if callable(value) else _validate.choice(value, ("points", "phrases", "json"), name)

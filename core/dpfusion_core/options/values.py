@@ -1,17 +1,29 @@
 """The options of a request: the name, type, default, unit, check and help of each, once for every way in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.options.fields import LogitsProcessor, check_field, one_of, option, seed, share
+from dpfusion_core.options.fields import (
+    LogitsProcessor,
+    Mechanism,
+    check_field,
+    items_form,
+    one_of,
+    option,
+    seed,
+    share,
+)
+from dpfusion_core.privacy.guarantee import Retrieval
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
 from dpfusion_core.tokenization import check_stop
 
 OnExhausted = Literal["raise", "zero-out"]
 Prior = Literal["uniform", "public"]
+ItemForm = Literal["points", "phrases", "json"]
+Items = ItemForm | Callable[[str], Iterable[str]]
 HOW = (
     "Say what the answer may cost in one of two ways: epsilon and delta, for example epsilon=8.0, "
     "delta=1e-5 (the largest settings within it are chosen), or the paper's alpha (here order) and beta, for "
@@ -45,6 +57,7 @@ class Options:
         "budget",
         "Rényi order, above 1; the paper's alpha. With epsilon, by default the one that allows the most.",
         _validate.order,
+        only="fusion",
     )
     beta: float | None = option(
         None,
@@ -52,6 +65,7 @@ class Options:
         "With order: each unit's contribution to a token diverges by at most order times beta.",
         _validate.non_negative,
         "nats per token",
+        only="fusion",
     )
     mixing_loss: float | None = option(
         None,
@@ -59,6 +73,7 @@ class Options:
         "With order and beta: c_inf for replace neighbours.",
         _validate.positive,
         "nats per token",
+        only="fusion",
     )
     responses: int = option(
         1,
@@ -84,6 +99,7 @@ class Options:
         "Spending rule of adaptive accounting: growing for most texts, accrued where private text matters "
         "rarely, capped for answers that end early.",
         one_of(Spending),
+        only="fusion",
     )
     on_exhausted: OnExhausted = option(
         "raise",
@@ -126,12 +142,14 @@ class Options:
         "form",
         "Function schemas in OpenAI's form, for the chat template; public. Calls are found in the text by "
         "parse_tool_calls.",
+        only="fusion",
     )
     tool_choice: str = option(
         "auto",
         "form",
         "auto: the model calls a tool or not. none: it is shown none. any, or a tool's name: the text is one "
         "call, with arguments that obey the schema.",
+        only="fusion",
     )
     json_schema: Mapping[str, Any] | None = option(
         None, "form", "The text is JSON that obeys this schema; or, with tools, a call."
@@ -142,11 +160,41 @@ class Options:
         "What a choice is drawn from before anything private is seen: uniform, or public for what the model makes "
         "of the public view.",
         one_of(Prior),
+        only="fusion",
+    )
+    mechanism: Mechanism = option(
+        "fusion",
+        "consensus",
+        "fusion: token by token, for a few documents. consensus: what many documents say may be said, what one "
+        "says may not.",
+        one_of(Mechanism),
+    )
+    max_items: int = option(
+        1,
+        "consensus",
+        "With consensus: how many items a document may vote for. More need more noise.",
+        _validate.count,
+        only="consensus",
+    )
+    items: Items = option(
+        "points",
+        "consensus",
+        "With consensus: points (the model is asked for a few words, one point per line), phrases (those of its "
+        "own answer), json (a list held by a grammar), or in Python a function from an answer to its items.",
+        items_form,
+        only="consensus",
+    )
+    retrieval: Retrieval | None = option(
+        None,
+        "engine",
+        "covered: each document was taken by its own score alone, and how many were is private. not covered: by "
+        "rank, so the choice of documents is outside of the guarantee.",
+        one_of(Retrieval),
     )
     logits_processors: Sequence[LogitsProcessor] = option(
         (), "engine", "Changes to the logits that depend on public data alone."
     )
-    curator: bool = option(False, "engine", "Whether to return the data curator's report.")
+    curator: bool = option(False, "engine", "Whether to return the data curator's report.", only="fusion")
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -165,7 +213,15 @@ class Options:
                 )
             if self.neighbours != "replace":
                 raise PrivacyParameterError("mixing_loss only has a meaning with neighbours='replace'.")
-        if self.epsilon is not None:
+        for each in fields(self):
+            only = each.metadata["only"]
+            if only not in (None, self.mechanism) and getattr(self, each.name) != each.default:
+                raise PrivacyParameterError(f"{each.name} has no effect with mechanism={self.mechanism!r}.")
+        if self.retrieval == "covered" and self.mechanism == "fusion":
+            raise PrivacyParameterError(
+                "retrieval='covered' needs mechanism='consensus': with fusion, how many documents there are shows."
+            )
+        if self.epsilon is not None and self.mechanism == "fusion":
             # Numbers that no request could meet are refused before a tagger or a model has worked.
             from dpfusion_core.privacy.budget import PrivacyBudget
             from dpfusion_core.privacy.calibration import feasible_order
@@ -201,5 +257,9 @@ class GenerationOptions(TypedDict, total=False):
     tool_choice: str
     json_schema: Mapping[str, Any] | None
     prior: Prior
+    mechanism: Mechanism
+    max_items: int
+    items: Items
+    retrieval: Retrieval | None
     logits_processors: Sequence[LogitsProcessor]
     curator: bool

@@ -8,6 +8,7 @@ from dpfusion_core.privacy.parameters import Accounting, Neighbours
 
 Tagging = Literal["none", "phrases", "whole message"]
 Mechanism = Literal["fusion", "choice", "consensus", "count", "measure"]
+Retrieval = Literal["covered", "not covered"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PrivacyGuarantee:
             ``"none"``: the request had no private text, so nothing was spent.
         tokens: Tokens sampled so far, the first and an end-of-sequence token included.
         max_tokens: The limit that was fixed before the first token.
-        units: Number of privacy units of the request.
+        units: Number of privacy units of the request. None where which of them took part is private.
         loss_per_token: Rényi loss of one token in nats at ``alpha``; tokens times this is what a
             budget is charged. None under adaptive accounting: there it depends on private data.
         alpha: Rényi order of the per-token bound; None if no unit was at stake.
@@ -42,6 +43,9 @@ class PrivacyGuarantee:
             to whoever knows it the output is not private, whatever epsilon says.
         mechanism: What made the answer: ``"fusion"``: text, token by token. ``"choice"``: one of public choices,
             each of which counts as one token. ``"consensus"``, ``"count"``, ``"measure"``: what many units said.
+        retrieval: ``"covered"``: which documents took part is within the guarantee, each was taken by its own
+            score alone. ``"not covered"``: they were taken by rank, which tells of the others. None: the caller
+            gave the documents.
     """
 
     epsilon: float
@@ -51,7 +55,7 @@ class PrivacyGuarantee:
     accounting: Accounting | Literal["none"]
     tokens: int
     max_tokens: int
-    units: int
+    units: int | None
     loss_per_token: float | None
     alpha: float | None
     beta: float | None
@@ -59,6 +63,7 @@ class PrivacyGuarantee:
     exhausted: int = 0
     tagging: Tagging = "none"
     mechanism: Mechanism = "fusion"
+    retrieval: Retrieval | None = None
 
     @property
     def charged(self) -> float | None:
@@ -88,15 +93,22 @@ class PrivacyGuarantee:
         }[self.neighbours]
         epsilon, delta = at_most(self.epsilon), at_most(self.delta)
         order = "none" if self.order is None else at_least(self.order, 6)
+        units = "a private number of units"
+        if self.units is not None:
+            units = f"{self.units} unit{'s' if self.units != 1 else ''}"
         sentence = (
             f"Whatever else a reader knows, the answer shifts the odds on each private unit ({relation}) "
             f"by a factor of at most e^{epsilon}, save with probability {delta}: "
             f"epsilon = {epsilon} at delta = {delta} "
             f"(order {order}, {self.neighbours} neighbours, {self.accounting} accounting, "
-            f"{self._size}, {self.units} unit{'s' if self.units != 1 else ''})."
+            f"{self._size}, {units})."
         )
         if self.exhausted:
             sentence += f" {self.exhausted} of the units had no budget left and took no part."
+        if self.retrieval == "covered":
+            sentence += " Which documents took part is covered."
+        if self.retrieval == "not covered":
+            sentence += " Which documents were retrieved is not covered."
         if self.tagging == "phrases":
             sentence += " What the tagger did not find is not protected."
         if not self.private:

@@ -1,0 +1,11 @@
+from .answerers import (
+    Answerer as Answerer,
+    FunctionAnswerer as FunctionAnswerer,
+    StreamingAnswerer as StreamingAnswerer,
+)
+from .consensus import (
+    Consensus as Consensus,
+)
+from .views import (
+    plain_text as plain_text,
+)

@@ -1,0 +1,252 @@
+"""The mechanism: own views, own items, a private release, and an answer written from what was released.
+
+docs/theory.md, section 11.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dpfusion_core.consensus import prompts
+from dpfusion_core.consensus.answerers import Answerer
+from dpfusion_core.consensus.items import read_items
+from dpfusion_core.consensus.views import (
+    asked,
+    bare_view,
+    led_by,
+    own_view,
+    public_view,
+    question_of,
+    speaking_units,
+    units_of,
+)
+from dpfusion_core.errors import (
+    BackendError,
+    DPFusionError,
+    PrivacyParameterError,
+    UnsupportedError,
+    ViewError,
+    errors_as,
+)
+from dpfusion_core.generation import Chunk
+from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.messages import Message
+from dpfusion_core.options import Options
+from dpfusion_core.placeholders import Placeholder
+from dpfusion_core.privacy import PrivacyGuarantee
+from dpfusion_core.privacy.guarantee import Tagging
+from dpfusion_core.privacy.release import VoteRelease, calibrate_votes, check_reach
+from dpfusion_core.privacy.releasing import Released, release_votes
+
+TOKENS_PER_ITEM = 48
+"""Tokens of an answer for each item that it may name."""
+
+LONGEST_ANSWER = 20_000
+"""Characters of a document's answer that are read."""
+
+Writer = Callable[[Sequence[Message]], Iterator[Chunk | None]]
+"""Answers a public conversation piece by piece; the last chunk says why it ended."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question to many documents that has passed every check that needs no model.
+
+    Attributes:
+        messages: The conversation.
+        options: What was asked for.
+        placeholder: What stands in the place of private text in the public view.
+        tagging: What found the private text.
+        rule: What is released of the votes.
+    """
+
+    messages: tuple[Message, ...]
+    options: Options
+    placeholder: Placeholder
+    tagging: Tagging
+    rule: VoteRelease
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether it is private which documents take part, and how many."""
+        return self.options.retrieval == "covered"
+
+
+def make_question(
+    messages: Sequence[Message], options: Options, placeholder: Placeholder, tagging: Tagging = "none"
+) -> Question:
+    """Check a question; nothing is computed or charged yet.
+
+    Raises:
+        PrivacyParameterError: If there are no documents or too few of them, or epsilon is missing or too small.
+        ViewError: If the conversation does not end with a question.
+    """
+    if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
+        raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
+    question_of(messages)
+    if options.epsilon is None:
+        raise PrivacyParameterError("A consensus needs epsilon, for example epsilon=1.0.")
+    rule = calibrate_votes(
+        options.epsilon,
+        options.delta,
+        options.max_items,
+        neighbours=options.neighbours,
+        responses=options.responses,
+    )
+    if options.retrieval != "covered":  # else how many documents there are is private
+        check_documents(len(units_of(messages)), rule)
+    return Question(tuple(messages), options, placeholder, tagging, rule)
+
+
+def check_documents(units: int, rule: VoteRelease) -> None:
+    """Check from public numbers that a consensus of so many documents can be told.
+
+    Raises:
+        PrivacyParameterError: If it cannot.
+    """
+    if units == 0:
+        raise PrivacyParameterError(
+            "A consensus needs documents: no text of the request is marked as private. Without private text, "
+            "leave out mechanism='consensus'."
+        )
+    if units == 1:
+        raise PrivacyParameterError(
+            "A consensus of one document would be what this document says, which may not be told. Give more "
+            "documents, or ask engine.choose for an answer out of few, or use mechanism='fusion'."
+        )
+    check_reach(rule, units)
+
+
+def run_question(
+    question: Question, answerer: Answerer, write: Writer, ledger: PrivacyLedger | None
+) -> Generator[Chunk | None, None, None]:
+    """Ask the documents, release what many say, and write the answer.
+
+    Args:
+        question: The question.
+        answerer: Who answers for each document.
+        write: Who writes the answer, from public text.
+        ledger: The accounts of privacy units.
+
+    Yields:
+        The pieces of the answer, the last one with its guarantee and the released items; None in between.
+
+    Raises:
+        BackendError: If the model does not answer the public view, or cannot write.
+        BudgetExhaustedError: If a unit cannot pay; then no document was asked.
+        LedgerError: If the ledger cannot be reached or written; then no document was asked.
+    """
+    if ledger is not None:
+        raise UnsupportedError("mechanism='consensus' cannot be charged to a ledger yet.")
+    public = public_view(question.messages, question.placeholder)
+    known = _public_words(question, answerer, public)
+    yield None
+    votes = _votes(question, answerer, known)
+    yield None
+    released = release_votes(votes, question.rule)
+    view = _with_items(question, released) if released else public
+    for chunk in write(view):
+        if chunk is None or chunk.finish_reason is None:
+            yield chunk
+            continue
+        tokens = chunk.guarantee.tokens if chunk.guarantee else 0
+        yield replace(chunk, guarantee=_guarantee(question, tokens), items=released)
+
+
+@dataclass(frozen=True)
+class _Public:
+    """What is no news: the items of the public answer, and its words with those of the question."""
+
+    items: frozenset[str]
+    text: str
+
+
+def _public_words(question: Question, answerer: Answerer, public: Sequence[Message]) -> _Public:
+    [answer] = _ask(question, answerer, [public])
+    if answer is None:
+        raise BackendError("The model did not answer the public view. Nothing was asked of any document.")
+    last = question_of(question.messages)
+    text = "".join(segment.text for segment in last.segments if not segment.is_private)
+    text = f"{answer}\n{text}"
+    with errors_as(PrivacyParameterError, "The function that reads items failed ({error})."):
+        return _Public(frozenset(read_items(answer, question.options.items, text)), text)
+
+
+def _votes(question: Question, answerer: Answerer, known: _Public) -> list[tuple[str, ...]]:
+    units = speaking_units(question.messages, question.placeholder)
+    views = [own_view(question.messages, unit) for unit in units]
+    try:
+        answers = _ask(question, answerer, views) if views else []
+    except (
+        DPFusionError
+    ):  # of one document's making, perhaps: an error would tell, and the others have their votes
+        answers = [_ask_alone(question, answerer, view) for view in views]
+    return [_vote(question, answer, known) for answer in answers]
+
+
+def _ask_alone(question: Question, answerer: Answerer, view: Sequence[Message]) -> str | None:
+    try:
+        return _ask(question, answerer, [view])[0]
+    except DPFusionError:
+        return None
+
+
+def _vote(question: Question, answer: str | None, known: _Public) -> tuple[str, ...]:
+    """Return the items that a document votes for; none where it has not been answered."""
+    if answer is None:
+        return ()
+    try:
+        with errors_as(PrivacyParameterError, "The function that reads items failed ({error})."):
+            items = read_items(answer, question.options.items, known.text)
+    except DPFusionError:  # an error would tell of this document
+        return ()
+    return tuple(item for item in items if item not in known.items)[: question.options.max_items]
+
+
+def _ask(question: Question, answerer: Answerer, views: Sequence[Sequence[Message]]) -> list[str | None]:
+    """Ask for items; every view in the same words."""
+    options = question.options
+    most = options.max_items
+    schema = None
+    if options.items == "phrases" or callable(options.items):
+        tokens = options.max_tokens
+    else:
+        tokens = most * TOKENS_PER_ITEM
+        if options.items == "json":
+            instruction = prompts.POINTS_AS_JSON.format(most=most)
+            schema = {"type": "array", "items": {"type": "string"}, "maxItems": most}
+        else:
+            instruction = prompts.FEW_WORDS if most == 1 else prompts.POINTS.format(most=most)
+        views = [asked(view, instruction) for view in views]
+    with errors_as(BackendError, "The model that answers failed ({error})."):
+        answers = list(answerer.answer(views, max_tokens=tokens, json_schema=schema))
+    if len(answers) != len(views):
+        raise BackendError("The model that answers did not return one answer for each conversation.")
+    return [each[:LONGEST_ANSWER] if isinstance(each, str) else None for each in answers]
+
+
+def _with_items(question: Question, released: Sequence[Released]) -> list[Message]:
+    """Return the conversation from which the answer is written: no private text, and what was released."""
+    lines = "\n".join(prompts.ITEM.format(item=each.item, count=each.count) for each in released)
+    before, _, after = prompts.WHAT_MANY_SAY.partition("{question}")
+    return led_by(bare_view(question.messages), before.replace("{items}", lines), after)
+
+
+def _guarantee(question: Question, tokens: int) -> PrivacyGuarantee:
+    options = question.options
+    return PrivacyGuarantee(
+        epsilon=options.epsilon or 0.0,
+        delta=options.delta,
+        order=None,
+        neighbours=options.neighbours,
+        accounting=options.accounting,
+        tokens=tokens,
+        max_tokens=options.max_tokens,
+        units=None if question.is_covered else len(units_of(question.messages)),
+        loss_per_token=None,
+        alpha=None,
+        beta=None,
+        private=True,
+        tagging=question.tagging,
+        mechanism="consensus",
+        retrieval=options.retrieval,
+    )
