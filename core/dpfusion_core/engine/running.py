@@ -85,7 +85,7 @@ def run(
         guarantee = nothing_private(count, options.max_tokens, private=is_private)
     else:
         guarantee = protection.accountant.guarantee(private=is_private)
-        guarantee = replace(guarantee, tagging=request.tagging)
+        guarantee = replace(guarantee, tagging=request.tagging, retrieval=options.retrieval)
     yield Chunk(text, tuple(pending), finish_reason, guarantee, report, len(views.public))
 
 

@@ -154,3 +154,11 @@ def test_options_that_have_no_effect_are_refused() -> None:
             engine.generate(chat(*["MILL"] * 40), **CONSENSUS, **option)
     with pytest.raises(PrivacyParameterError, match="max_items has no effect"):
         engine.generate(chat("x"), epsilon=8.0, max_items=3)
+
+
+def test_every_mechanism_says_whether_retrieval_is_covered() -> None:
+    engine = FusionEngine(answering(SAYS))
+    for options in (CONSENSUS, {"epsilon": 8.0, "max_tokens": 3}):
+        said = engine.generate(chat(*["MILL"] * 40), **options, retrieval="not covered").guarantee
+        assert said.retrieval == "not covered"
+        assert "Which documents were retrieved is not covered." in str(said)
