@@ -31,12 +31,14 @@ class StructuredResult:
     Attributes:
         value: The object; it obeys the schema.
         chosen: The text that was chosen for each question, by the field's name.
+        prompt_tokens: Length of the public views of all questions in tokens.
         guarantee: What the whole object can tell about each privacy unit.
         reports: The curator's reports by the field's name, if asked for.
     """
 
     value: dict[str, Any]
     chosen: Mapping[str, str]
+    prompt_tokens: int
     guarantee: PrivacyGuarantee
     reports: Mapping[str, ChoiceReport] | None = field(default=None, repr=False)
 
@@ -93,17 +95,20 @@ def fill(
         most = max(len(each.choices) for each in fields.closed)
         plan = make_plan(options, units, ledger, None, most, weights)
     answers: list[str] = []
+    prompt_tokens = 0
     reports: dict[str, ChoiceReport] = {}
     with charged_turns(plan, options, backend, ledger) as turns:
         for number, asked in enumerate(fields.closed):
             turn = turns.take(form.put(number, answers))
             answers.append(asked.choices[turn.index])
+            prompt_tokens += turn.prompt_tokens
             if turn.report is not None:
                 reports[asked.name] = turn.report
     names = [each.name for each in fields.closed]
     return StructuredResult(
         value=fields.build(answers),
         chosen=dict(zip(names, answers, strict=True)),
+        prompt_tokens=prompt_tokens,
         guarantee=turns.guarantee(tagging),
         reports=reports if options.curator else None,
     )

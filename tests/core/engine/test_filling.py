@@ -137,6 +137,8 @@ def test_earlier_answers_stand_in_the_prompt_of_later_ones() -> None:
     schema = {"properties": {name: {"enum": ["a", "b"], "description": f"{name}?"} for name in ("x", "y")}}
     result = FusionEngine(backend).fill([Message("user", "secret", True)], schema, epsilon=9.0)
     public, private = backend.requests[-1]
+    read = [len(backend.tokenizer(views[0])["input_ids"]) for views in backend.requests]
+    assert result.prompt_tokens == sum(read)
     assert f"x?<|im_end|>\n<|im_start|>assistant\n{result.value['x']}<|im_end|>" in public
     assert "secret" in private
     assert "secret" not in public
