@@ -55,6 +55,7 @@ class ChatDPFusion(SealedChatModel):
         order: Rényi order, the paper's ``alpha``, which is understood too; with ``beta``, or with epsilon.
         beta: With ``order``, in the place of epsilon: each token may diverge by ``order * beta`` nats.
         mixing_loss: With ``order`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
+        weight_cap: Largest weight of a unit's text in its part of a token, where there are several; 1 is no cap.
         responses: With epsilon: how many answers it should last for.
         accounting: ``"fixed"`` or ``"adaptive"``.
         spending: Spending rule of adaptive accounting: ``"growing"``, ``"accrued"`` or ``"capped"``.

@@ -18,6 +18,7 @@ from dpfusion_core.privacy import (
     response_loss,
 )
 from dpfusion_core.privacy.adaptive import adaptive_loss
+from dpfusion_core.privacy.capping import mixing_loss_of
 from dpfusion_core.privacy.choosing import best_choice_order
 from dpfusion_core.privacy.shares import token_budgets
 from dpfusion_core.tagging.naming import check_lasting
@@ -31,9 +32,9 @@ class Plan:
         options: What the request asks for.
         parameters: Per-token settings.
         units: The units of the request.
-        together: How many of them take part in a token at least. A unit that takes part with others loses
-            less by it than if it were alone (docs/theory.md, section 3, formula 1), so this number bounds
-            the loss of each.
+        together: How many of them take part in a token at least. The more take part, the less one of them
+            loses by it at the same bound and cap (docs/theory.md, section 3, formula 1c), so this number
+            bounds the loss of each.
         is_shared: Whether epsilon is shared with other responses, and so is kept at one order alone.
         shares: How the tokens share what the response may cost; None for evenly.
     """
@@ -66,8 +67,9 @@ class Plan:
 
     def rule(self) -> FusionRule:
         """Return the rule that fuses the views' distributions."""
-        has_cap = self.parameters.neighbours == "replace"
-        return MixtureRule(self.parameters.order, self.parameters.surcharge if has_cap else None)
+        parameters = self.parameters
+        mixing_loss = parameters.surcharge if parameters.neighbours == "replace" else None
+        return MixtureRule(parameters.order, mixing_loss, parameters.weight_cap)
 
     @property
     def is_refundable(self) -> bool:
@@ -127,13 +129,10 @@ def make_plan(
             accounting=options.accounting,
             is_shared=is_shared,
             responses=options.responses,
-        )
-    elif options.order is not None and options.beta is not None:
-        parameters = PrivacyParameters(
-            options.order, options.beta, options.delta, options.neighbours, options.mixing_loss
+            weight_cap=options.weight_cap,
         )
     else:
-        raise PrivacyParameterError(f"The request has private text but no privacy parameters. {HOW}")
+        parameters = stated_parameters(options, together)
     if shares is not None:
         if options.accounting != "fixed":
             raise PrivacyParameterError(
@@ -141,6 +140,26 @@ def make_plan(
             )
         token_budgets(parameters, together, shares)
     return Plan(options, parameters, tuple(units), together, is_shared, shares)
+
+
+def stated_parameters(options: Options, together: int) -> PrivacyParameters:
+    """Return the per-token settings that a request says itself, by order and beta.
+
+    Args:
+        options: The request's options. Without a weight cap there is none; under replace neighbours a cap
+            says what ``mixing_loss`` is, if that is not said.
+        together: How many units take part in a token at least.
+
+    Raises:
+        PrivacyParameterError: If they are not said.
+    """
+    if options.order is None or options.beta is None:
+        raise PrivacyParameterError(f"The request has private text but no privacy parameters. {HOW}")
+    cap = 1.0 if options.weight_cap is None or together == 1 else options.weight_cap
+    mixing_loss = options.mixing_loss
+    if options.neighbours == "replace" and mixing_loss is None and cap < 1.0:
+        mixing_loss = mixing_loss_of(cap, together)
+    return PrivacyParameters(options.order, options.beta, options.delta, options.neighbours, mixing_loss, cap)
 
 
 def _order_of_accounts(
@@ -168,4 +187,5 @@ def _order_of_choices(options: Options, choices: int, together: int, is_shared: 
         options.neighbours,
         options.accounting,
         is_shared,
+        options.weight_cap,
     )

@@ -52,8 +52,9 @@ class Accountant(Protocol):
 def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int) -> RenyiLoss:
     """Return what ``max_tokens`` tokens cost one unit at most, in nats, at orders up to that of the parameters.
 
-    A bound on the divergence at that order holds at every lower order, and formula (1) is then taken
-    at that order. Losses of tokens add up.
+    A bound on the divergence at that order holds at every lower order, and formula (1c) is then taken
+    at that order. Losses of tokens add up. The more units take part in a token, the less one of them loses
+    by it at the same bound and cap, so that a smaller number of units gives an upper bound.
 
     Args:
         parameters: Per-token settings.
@@ -74,7 +75,7 @@ def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int
     def at(order: float) -> float:
         if order > parameters.order:
             raise PrivacyParameterError(f"Nothing is known above order {parameters.order:g}.")
-        return max_tokens * token_loss(divergence, num_units, order)
+        return max_tokens * token_loss(divergence, num_units, order, parameters.weight_cap)
 
     return RenyiLoss(parameters.order, at)
 
@@ -208,4 +209,5 @@ class FixedAccountant:
             beta=parameters.beta,
             private=private,
             exhausted=self._num_units - sum(self._active),
+            weight_cap=None if parameters.weight_cap == 1.0 else parameters.weight_cap,
         )

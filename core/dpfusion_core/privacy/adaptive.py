@@ -87,7 +87,8 @@ class AdaptiveAccountant:
         self._total = whole  # [units]
         self._spent = torch.zeros_like(whole)  # [units]
         self._taking_part = torch.tensor(self._active, device=device)  # [units]
-        self._floor = token_loss(parameters.surcharge, num_units, parameters.order)
+        self._size = num_units, parameters.order, parameters.weight_cap
+        self._floor = token_loss(parameters.surcharge, *self._size)
 
     def __repr__(self) -> str:
         return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._count.tokens})"
@@ -99,7 +100,7 @@ class AdaptiveAccountant:
         share = self._rule(self._total, left, self._count.tokens, self._max_tokens)
         # Every token to come costs at least the floor, 0 but for replace neighbours.
         share = torch.minimum(share, left - (to_come - 1) * self._floor).clamp(min=0.0)
-        bounds = token_bound(share, self._num_units, self._parameters.order) - self._parameters.surcharge
+        bounds = token_bound(share, *self._size) - self._parameters.surcharge
         return bounds.clamp(min=0.0) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:
@@ -142,6 +143,7 @@ class AdaptiveAccountant:
             beta=None,
             private=private,
             exhausted=self._num_units - sum(self._active),
+            weight_cap=None if parameters.weight_cap == 1.0 else parameters.weight_cap,
         )
 
 

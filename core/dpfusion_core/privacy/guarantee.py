@@ -46,6 +46,7 @@ class PrivacyGuarantee:
         retrieval: ``"covered"``: which documents took part is within the guarantee, each was taken by its own
             score alone. ``"not covered"``: they were taken by rank, which tells of the others. None: the caller
             gave the documents.
+        weight_cap: Largest weight of any unit's text in its part of a token; None if there is no cap.
     """
 
     epsilon: float
@@ -64,6 +65,7 @@ class PrivacyGuarantee:
     tagging: Tagging = "none"
     mechanism: Mechanism = "fusion"
     retrieval: Retrieval | None = None
+    weight_cap: float | None = None
 
     @property
     def charged(self) -> float | None:
