@@ -33,6 +33,7 @@ class StructuredResult:
         chosen: The text that was chosen for each question, by the field's name.
         prompt_tokens: Length of the public views of all questions in tokens.
         guarantee: What the whole object can tell about each privacy unit.
+        prompt_tokens: Length of the public view with the first question, in tokens.
         reports: The curator's reports by the field's name, if asked for.
     """
 
@@ -40,6 +41,7 @@ class StructuredResult:
     chosen: Mapping[str, str]
     prompt_tokens: int
     guarantee: PrivacyGuarantee
+    prompt_tokens: int
     reports: Mapping[str, ChoiceReport] | None = field(default=None, repr=False)
 
 
@@ -110,6 +112,7 @@ def fill(
         chosen=dict(zip(names, answers, strict=True)),
         prompt_tokens=prompt_tokens,
         guarantee=turns.guarantee(tagging),
+        prompt_tokens=len(rehearsed[0].views.public) if rehearsed else 0,
         reports=reports if options.curator else None,
     )
 
