@@ -18,6 +18,7 @@ FLOORS = {
     "messages": 0,
     "_validate": 0,
     "numbers": 0,
+    "services": 0,
     "threads": 0,
     "tiny": 0,
     "privacy": 1,
@@ -53,6 +54,7 @@ BESIDE = {
     ("messages", "errors"),  # the exception tree is the lowest of all, it imports nothing
     ("_validate", "errors"),  # likewise
     ("units", "errors"),  # likewise
+    ("services", "errors"),  # likewise
     ("messages", "units"),  # the normal form of ids imports nothing but errors
     ("tokenization", "errors"),  # likewise
     ("options", "privacy"),  # what budgets, orders and rules there are, and which can be met
