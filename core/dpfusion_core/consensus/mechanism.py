@@ -18,6 +18,7 @@ from dpfusion_core.consensus.views import (
     question_of,
     speaking_units,
     units_of,
+    without_seams,
 )
 from dpfusion_core.errors import (
     BackendError,
@@ -94,7 +95,7 @@ def make_question(
     )
     if options.retrieval != "covered":  # else how many documents there are is private
         check_documents(len(units_of(messages)), rule)
-    return Question(tuple(messages), options, placeholder, tagging, rule)
+    return Question(without_seams(messages), options, placeholder, tagging, rule)
 
 
 def check_documents(units: int, rule: VoteRelease) -> None:
