@@ -33,7 +33,6 @@ class StructuredResult:
         chosen: The text that was chosen for each question, by the field's name.
         prompt_tokens: Length of the public views of all questions in tokens.
         guarantee: What the whole object can tell about each privacy unit.
-        prompt_tokens: Length of the public view with the first question, in tokens.
         reports: The curator's reports by the field's name, if asked for.
     """
 
@@ -41,7 +40,6 @@ class StructuredResult:
     chosen: Mapping[str, str]
     prompt_tokens: int
     guarantee: PrivacyGuarantee
-    prompt_tokens: int
     reports: Mapping[str, ChoiceReport] | None = field(default=None, repr=False)
 
 
@@ -54,12 +52,22 @@ def plain_question(asked: ClosedField) -> str:
         >>> plain_question(ClosedField(("is_ill",), {"yes": True, "no": False}, "Is she ill?"))
         'Is she ill?'
     """
-    words = " of the ".join(name.replace("_", " ") for name in reversed(asked.path))
+    words = words_of(asked.path)
     if asked.member is not None:
         return f"{asked.description or f'{words[:1].upper()}{words[1:]}:'} {asked.member}? Answer yes or no."
     if set(asked.values) == {"yes", "no"}:
         return asked.description or f"{words[:1].upper()}{words[1:]}? Answer yes or no."
     return asked.description or f"What is the {words}?"
+
+
+def words_of(path: Sequence[str]) -> str:
+    """Return a field's name in words.
+
+    Example:
+        >>> words_of(["patient", "home_ward"])
+        'home ward of the patient'
+    """
+    return " of the ".join(name.replace("_", " ") for name in reversed(path))
 
 
 def fill(
@@ -112,7 +120,6 @@ def fill(
         chosen=dict(zip(names, answers, strict=True)),
         prompt_tokens=prompt_tokens,
         guarantee=turns.guarantee(tagging),
-        prompt_tokens=len(rehearsed[0].views.public) if rehearsed else 0,
         reports=reports if options.curator else None,
     )
 
