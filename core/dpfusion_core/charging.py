@@ -56,6 +56,7 @@ class Charge:
                 granted=granted,
                 active=active,
                 asked=options.epsilon,
+                asked_delta=plan.asked_delta,
                 device=device,
             )
         elif plan.shares is not None:
@@ -69,7 +70,12 @@ class Charge:
             )
         else:
             self._accountant = FixedAccountant(
-                plan.parameters, *size, active=active, asked=options.epsilon, device=device
+                plan.parameters,
+                *size,
+                active=active,
+                asked=options.epsilon,
+                asked_delta=plan.asked_delta,
+                device=device,
             )
         return self._accountant
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.ledger.policy import conversion_delta
 from dpfusion_core.options import HOW, Options
 from dpfusion_core.privacy import (
     FusionRule,
@@ -65,6 +66,11 @@ class Plan:
             return self.parameters.order
         return best_epsilon(self.loss.at, self.parameters.order, self.parameters.delta).order
 
+    @property
+    def asked_delta(self) -> float:
+        """The delta that was asked for; that of the parameters is its part for the conversion."""
+        return self.options.delta
+
     def rule(self) -> FusionRule:
         """Return the rule that fuses the views' distributions."""
         parameters = self.parameters
@@ -110,18 +116,20 @@ def make_plan(
         options.responses > 1 or ledger is not None or shares is not None
     )
     if options.epsilon is not None:
-        order = options.order
+        order, delta = options.order, options.delta
+        if ledger is not None:  # whose accounts hold a part of delta back for releases
+            delta = conversion_delta(delta, ledger.release_share)
         if order is None:
             order = _order_of_accounts(
-                PrivacyBudget(options.epsilon, options.delta),
+                PrivacyBudget(options.epsilon, delta),
                 None if ledger is None else ledger.orders(units),
                 None
                 if choices is None
-                else partial(_order_of_choices, options, choices, together, is_shared),
+                else partial(_order_of_choices, options, delta, choices, together, is_shared),
             )
         parameters = calibrate_beta(
             options.epsilon,
-            options.delta,
+            delta,
             options.max_tokens * options.responses,
             together,
             order,
@@ -177,10 +185,10 @@ def _order_of_accounts(
     return max(kept, budget.best_order() if best is None else best())
 
 
-def _order_of_choices(options: Options, choices: int, together: int, is_shared: bool) -> float:
+def _order_of_choices(options: Options, delta: float, choices: int, together: int, is_shared: bool) -> float:
     assert options.epsilon is not None
     return best_choice_order(
-        PrivacyBudget(options.epsilon, options.delta),
+        PrivacyBudget(options.epsilon, delta),
         choices,
         options.max_tokens * options.responses,
         together,

@@ -28,6 +28,7 @@ from dpfusion_core import (
     ScriptedBackend,
 )
 from dpfusion_core.charging import charged
+from dpfusion_core.ledger.policy import conversion_delta
 from dpfusion_core.options import read_options
 from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import SPENDING_RULES, Neighbours, token_loss
@@ -379,7 +380,7 @@ def pair_of_responses(loud: bool, options: GenerationOptions, budget: PrivacyBud
 def test_two_responses_never_tell_more_than_the_budget(spending: Any, size: float) -> None:
     """Exact, over all pairs of responses; each asks for 0.4, 0.7 or all of the budget."""
     order, budget = 4.0, PrivacyBudget(3.0, 0.01)
-    whole = budget.loss_at(order)
+    whole = PrivacyBudget(3.0, conversion_delta(0.01, BudgetPolicy().release_share)).loss_at(order)
     options: GenerationOptions = {"alpha": order, "beta": size * whole / 2 / order - 1e-9}
     options |= (
         {"on_exhausted": "zero-out"}
@@ -419,7 +420,7 @@ def test_an_exhausted_unit_is_used_no_more_whatever_the_accounting(accounting: A
     if (accounting, relation) == ("adaptive", "zero-out"):
         return  # charges are private there: the test above
     order, budget = 4.0, PrivacyBudget(3.0, 0.01)
-    whole = budget.loss_at(order)
+    whole = PrivacyBudget(3.0, conversion_delta(0.01, BudgetPolicy().release_share)).loss_at(order)
     options: GenerationOptions = {
         "alpha": order,
         "beta": 0.4 * whole / 2 / order / (2 if relation == "replace" else 1),

@@ -145,6 +145,8 @@ class FixedAccountant:
         active: Whether each unit takes part; all do by default. The others still count as units.
         asked: The epsilon that the settings were calibrated for: it is reported in place of one that is
             below it by rounding alone.
+        asked_delta: The delta that was asked for, reported in place of that of the settings: it may be more,
+            where a part of it is held back for releases.
         device: Where the bounds are needed.
 
     Raises:
@@ -164,6 +166,7 @@ class FixedAccountant:
         *,
         active: Sequence[bool] | None = None,
         asked: float | None = None,
+        asked_delta: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self._parameters = parameters
@@ -175,6 +178,7 @@ class FixedAccountant:
         worst = response_loss(parameters, num_units, max_tokens)
         self._best = best_epsilon(worst.at, parameters.order, parameters.delta)
         self._epsilon = as_asked(self._best.epsilon, asked)
+        self._delta = max(parameters.delta, asked_delta or 0.0)
 
     def bounds(self) -> Tensor:
         """Return the constant bound ``order * beta`` of each unit, nats, ``[units]``."""
@@ -197,7 +201,7 @@ class FixedAccountant:
         parameters = self._parameters
         return PrivacyGuarantee(
             epsilon=self._epsilon,
-            delta=parameters.delta,
+            delta=self._delta,
             order=self._best.order,
             neighbours=parameters.neighbours,
             accounting="fixed",

@@ -42,6 +42,7 @@ class AdaptiveAccountant:
         active: Whether each unit takes part; all do by default. The others still count as units, lose
             nothing and are charged nothing.
         asked: As for :class:`FixedAccountant`.
+        asked_delta: As for :class:`FixedAccountant`.
         device: Where the bounds are needed.
 
     Raises:
@@ -66,6 +67,7 @@ class AdaptiveAccountant:
         granted: Sequence[float] | None = None,
         active: Sequence[bool] | None = None,
         asked: float | None = None,
+        asked_delta: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         _validate.choice(spending, SPENDING_RULES, "spending")
@@ -81,6 +83,7 @@ class AdaptiveAccountant:
         self._worst = adaptive_loss(parameters, num_units, max_tokens)
         self._budget = self._worst.at(parameters.order)
         self._epsilon = as_asked(rdp_to_epsilon(self._budget, parameters.order, parameters.delta), asked)
+        self._delta = max(parameters.delta, asked_delta or 0.0)
         whole = torch.full((num_units,), self._budget, dtype=torch.float64, device=device)
         if granted is not None:
             whole = torch.minimum(whole, _granted(granted, num_units).to(device))
@@ -131,7 +134,7 @@ class AdaptiveAccountant:
         parameters = self._parameters
         return PrivacyGuarantee(
             epsilon=self._epsilon,
-            delta=parameters.delta,
+            delta=self._delta,
             order=parameters.order,
             neighbours=parameters.neighbours,
             accounting="adaptive",
