@@ -11,6 +11,7 @@ from dpfusion_core.options import HOW, Options
 from dpfusion_core.privacy import (
     FusionRule,
     MixtureRule,
+    Neighbours,
     PrivacyBudget,
     PrivacyParameters,
     RenyiLoss,
@@ -67,6 +68,16 @@ class Plan:
         return best_epsilon(self.loss.at, self.parameters.order, self.parameters.delta).order
 
     @property
+    def neighbours(self) -> Neighbours:
+        """The neighbour relation of the loss."""
+        return self.parameters.neighbours
+
+    @property
+    def note(self) -> dict[str, int]:
+        """Public facts for the ledger's log."""
+        return {"max_tokens": self.options.max_tokens, "units": len(self.units)}
+
+    @property
     def asked_delta(self) -> float:
         """The delta that was asked for; that of the parameters is its part for the conversion."""
         return self.options.delta
@@ -120,7 +131,7 @@ def make_plan(
         if ledger is not None:  # whose accounts hold a part of delta back for releases
             delta = conversion_delta(delta, ledger.release_share)
         if order is None:
-            order = _order_of_accounts(
+            order = order_of_accounts(
                 PrivacyBudget(options.epsilon, delta),
                 None if ledger is None else ledger.orders(units),
                 None
@@ -170,7 +181,7 @@ def stated_parameters(options: Options, together: int) -> PrivacyParameters:
     return PrivacyParameters(options.order, options.beta, options.delta, options.neighbours, mixing_loss, cap)
 
 
-def _order_of_accounts(
+def order_of_accounts(
     budget: PrivacyBudget, kept: float | None, best: Callable[[], float] | None
 ) -> float | None:
     """Return the order at which accounts are kept already, if a response within ``budget`` can be.

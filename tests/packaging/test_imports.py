@@ -33,6 +33,7 @@ FLOORS = {
     "planning": 3,
     "charging": 3,
     "consensus": 3,
+    "releases": 3,
     "options": 1,
     "tokenization": 0,
     "tool_calling": 1,
@@ -62,6 +63,8 @@ BESIDE = {
     ("consensus", "planning"),  # a consensus is planned and charged like a response
     ("consensus", "charging"),
     ("charging", "planning"),  # what a request may cost comes before its charge
+    ("charging", "releases"),  # likewise
+    ("releases", "planning"),  # both find the order of accounts
 }
 
 # What privacy/, the pure mathematics, may import beside the standard library.

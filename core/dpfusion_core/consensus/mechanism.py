@@ -33,10 +33,15 @@ from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.options import Options
 from dpfusion_core.placeholders import Placeholder
-from dpfusion_core.privacy import PrivacyGuarantee
+from dpfusion_core.privacy import (
+    PrivacyGuarantee,
+    Released,
+    VoteRelease,
+    calibrate_votes,
+    check_reach,
+    release_votes,
+)
 from dpfusion_core.privacy.guarantee import Tagging
-from dpfusion_core.privacy.release import VoteRelease, calibrate_votes, check_reach
-from dpfusion_core.privacy.releasing import Released, release_votes
 
 TOKENS_PER_ITEM = 48
 """Tokens of an answer for each item that it may name."""

@@ -80,7 +80,7 @@ class Account:
     @property
     def release_delta(self) -> float:
         """What releases may spend of delta in all."""
-        return amounts.delta_at_most(amounts.split_delta(self.delta, self.release_share)[1])
+        return amounts.as_delta(amounts.split_delta(self.delta, self.release_share)[1])
 
     @property
     def spent_epsilon(self) -> float:
@@ -117,7 +117,7 @@ def as_account(state: AccountState, unit: str) -> Account:
             for order, balance in state.balances.items()
         ),
         release_share=state.release_share,
-        release_spent=amounts.delta_at_least(state.release_spent),
+        release_spent=amounts.as_delta(state.release_spent),
     )
 
 

@@ -67,14 +67,9 @@ def nats_at_least(amount: int) -> float:
     return _rounded_up(Fraction(amount, SCALE))
 
 
-def delta_at_most(amount: int) -> float:
-    """Return an amount of probability as a number, rounded down."""
-    return _rounded_down(Fraction(amount, CERTAIN))
-
-
-def delta_at_least(amount: int) -> float:
-    """Return an amount of probability as a number, rounded up."""
-    return _rounded_up(Fraction(amount, CERTAIN))
+def as_delta(amount: int) -> float:
+    """Return an amount of probability as the nearest number, which is far nearer than one amount."""
+    return float(Fraction(amount, CERTAIN))
 
 
 def _rounded_down(exact: Fraction) -> float:
