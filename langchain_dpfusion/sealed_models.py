@@ -207,6 +207,5 @@ class SealedChatModel(CheckedSettings, BaseChatModel):
         options = engine_options(self, kwargs, stop)
         name, timeout = kwargs.get("model"), pick("timeout", kwargs, self)
         conversation = [turn.to_core() for turn in turns]
-        ways = timeout, self.max_retries, kwargs.get("choices")
-        call = Call(self.engine_for(name), conversation, options, *ways)
+        call = Call(self.engine_for(name), conversation, options, timeout, self.max_retries)
         return call, Replies(name or self.model_name, offered_tools(options))

@@ -15,7 +15,6 @@ from .closed import (
 )
 from .consensus import (
     Answerer as Answerer,
-    ChatServer as ChatServer,
     Consensus as Consensus,
     FunctionAnswerer as FunctionAnswerer,
 )

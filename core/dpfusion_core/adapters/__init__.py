@@ -5,7 +5,6 @@ protected, charged and refused alike wherever it comes from.
 """
 
 from dpfusion_core.adapters.calls import Call
-from dpfusion_core.adapters.closed import Closed, closed_answer
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
 from dpfusion_core.adapters.engines import check_parts, load_engine
 from dpfusion_core.adapters.marks import Marks
@@ -26,7 +25,6 @@ __all__ = [
     "LONG",
     "SHORT",
     "Call",
-    "Closed",
     "DocumentUnit",
     "FinishedReply",
     "Marks",
@@ -39,7 +37,6 @@ __all__ = [
     "arguments_text",
     "check_parts",
     "check_unmarked",
-    "closed_answer",
     "decide",
     "document_unit",
     "effective_unmarked",

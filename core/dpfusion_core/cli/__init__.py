@@ -46,13 +46,11 @@ def demo(
     model: Annotated[str, typer.Option(help="Name or path of the model; the default is embedded.")] = (
         "dpfusion-tiny"
     ),
-    question: Annotated[str | None, typer.Option(help="Another question about the record.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Largest number of tokens of an answer.")] = 32,
 ) -> None:
-    """Ask about a private record: plainly, redacted, and with DP-Fusion at two settings."""
+    """Ask 32 private records four questions, and show beside each answer what an attacker learns from it."""
     from dpfusion_core.cli.demo import run_demo
 
-    run_demo(Console(), model, question, max_tokens)
+    run_demo(Console(), model)
 
 
 _MaxTokens = Annotated[int, shown("max_tokens")]
@@ -60,7 +58,6 @@ _Units = Annotated[int, typer.Option(min=1, help="Number of privacy units of a r
 _Delta = Annotated[float, shown("delta")]
 _Relation = Annotated[Neighbours, shown("neighbours")]
 _Accounting = Annotated[Accounting, shown("accounting")]
-_Cap = Annotated[float | None, shown("weight_cap")]
 
 
 @app.command()
@@ -72,15 +69,12 @@ def calibrate(
     order: Annotated[float | None, shown("order", "--order", "--alpha")] = None,
     neighbours: _Relation = "zero-out",
     accounting: _Accounting = "fixed",
-    weight_cap: _Cap = None,
 ) -> None:
     """Turn an epsilon into the order and the largest beta within it."""
     from dpfusion_core.cli.numbers import run_calibrate
     from dpfusion_core.privacy import PrivacyBudget
 
-    run_calibrate(
-        Console(), PrivacyBudget(epsilon, delta), max_tokens, units, order, neighbours, accounting, weight_cap
-    )
+    run_calibrate(Console(), PrivacyBudget(epsilon, delta), max_tokens, units, order, neighbours, accounting)
 
 
 @app.command()
@@ -92,23 +86,12 @@ def epsilon(
     units: _Units = 1,
     neighbours: _Relation = "zero-out",
     accounting: _Accounting = "fixed",
-    mixing_loss: Annotated[float | None, shown("mixing_loss")] = None,
-    weight_cap: _Cap = None,
 ) -> None:
     """Turn an order (the paper's alpha) and beta into the epsilon that they guarantee."""
     from dpfusion_core.cli.numbers import run_epsilon
-    from dpfusion_core.options import Options
-    from dpfusion_core.planning import stated_parameters
+    from dpfusion_core.privacy import PrivacyParameters
 
-    said = Options(
-        order=order,
-        beta=beta,
-        delta=delta,
-        neighbours=neighbours,
-        mixing_loss=mixing_loss,
-        weight_cap=weight_cap,
-    )
-    parameters = stated_parameters(said, units)
+    parameters = PrivacyParameters(order, beta, delta, neighbours)
     run_epsilon(Console(), parameters, max_tokens, units, accounting)
 
 

@@ -1,54 +1,59 @@
-"""``dpfusion demo``: one private record, one question, four answers."""
+"""``dpfusion demo``: four questions to 32 private records, each answer beside what an attacker learns from it."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from dpfusion_core.cli.attack import guess_of_choice, guess_of_presence, most_of_choice, most_of_presence
+from dpfusion_core.cli.records import WARDS, Patient, patients
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.generation import GenerationResult
 from dpfusion_core.messages import Message, Segment
-from dpfusion_core.numbers import at_most
 from dpfusion_core.options import GenerationOptions
+from dpfusion_core.privacy.release import calibrate_votes
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 from dpfusion_core.tiny import MODEL_NAME
 
-RECORD = (
-    "The patient is Ingrid Solheim. She was born in 1968 and lives in Trondheim. "
-    "She was diagnosed with Marfan syndrome. The bill came to $2,450."
-)
-SECRETS = ("Ingrid Solheim", "1968", "Trondheim", "Marfan syndrome", "$2,450")
-QUESTION = "What was the patient diagnosed with?"
-SYSTEM = "Answer the question from the record."
+EPSILONS = (1.0, 2.0)
+DELTA = 1e-5
+WARD = "Which ward is the patient on?"
+MOST = "What did most of the patients report?"
+PARAPHRASE = "Paraphrase the text."
+LOOSEST = 8.0  # of the paraphrase alone, which hardly tells anything at less
 
 
 @dataclass(frozen=True)
-class _Setting:
-    title: str
-    beta: float
-    meaning: str
+class Line:
+    """One way to answer a question.
+
+    Attributes:
+        name: Which.
+        answer: What it says.
+        right: How often it is right; None where that is no number.
+        attacker: How often an attacker guesses right from it.
+        most: The most that any attacker can, by epsilon.
+    """
+
+    name: str
+    answer: str
+    right: float | None = None
+    attacker: float | None = None
+    most: float | None = None
 
 
-SETTINGS = (
-    _Setting("DP-Fusion, strict", 0.01, "The record may move each token by next to nothing."),
-    _Setting("DP-Fusion, loose", 0.5, "The record may move each token noticeably."),
-)
-
-
-def run_demo(console: Console, model: str, question: str | None, max_tokens: int) -> None:
+def run_demo(console: Console, model: str) -> None:
     """Print the demonstration.
 
     Args:
         console: Where to print.
         model: Name or path of the model.
-        question: The question; a default one if None.
-        max_tokens: Largest number of tokens of an answer.
 
     Raises:
         DPFusionError: If the model cannot be loaded or fails.
@@ -59,40 +64,98 @@ def run_demo(console: Console, model: str, question: str | None, max_tokens: int
         torch.set_num_threads(1)  # it is so small that threads only wait for each other
     with console.status(f"Loading {model}"):
         engine = FusionEngine.from_pretrained(model)
-    record = split_by_spans(RECORD, PhraseTagger(SECRETS).tag(RECORD))
-    asked = question or QUESTION
-    console.print(Rule("A private record"))
-    views = Table.grid(expand=True)
-    for _ in range(2):
-        views.add_column(ratio=1)
-    views.add_row(_view("Private view", record, True), _view("Public view", record, False))
-    console.print(views)
-    console.print(Text.assemble(("Question  ", "bold"), asked), "")
-
-    def ask(content: str | Sequence[Segment], **options: object) -> GenerationResult:
-        messages = [Message("system", SYSTEM), Message("user", content), Message("user", asked)]
-        settings: GenerationOptions = {"max_tokens": max_tokens, **options}  # type: ignore[typeddict-item]
-        with console.status("Generating"):
-            return engine.generate(messages, **settings)
-
-    plain = ask(RECORD, temperature=0.0)
-    console.print(
-        _answer("Plain model", plain, "No protection: the model read the record and may repeat it.")
+    records = patients()
+    console.print(Rule(f"{len(records)} private records"))
+    console.print(_shown(_segments(records[0])), Text(f"... and {len(records) - 1} more", style="dim"), "")
+    parts = (
+        (WARD, "One of five answers, asked of each record", "the ward", ask_wards),
+        (MOST, "What many say may be told, what one says may not", "whether a record is in", ask_most),
+        (PARAPHRASE, "Token by token, the secrets of one record stay secret", "", paraphrase),
     )
-    redacted = ask("".join("____" if s.is_private else s.text for s in record), temperature=0.0)
-    console.print(
-        _answer(
-            "Redacted only", redacted, "The model never saw what was blanked out: it cannot tell, nor use it."
-        )
-    )
-    for setting in SETTINGS:
-        result = ask(record, order=2.0, beta=setting.beta)
-        title = f"{setting.title} (order=2, beta={at_most(setting.beta)})"
-        console.print(_answer(title, result, f"{setting.meaning} {result.guarantee}"))
+    for number, (question, what, secret, ask) in enumerate(parts, start=1):
+        with console.status(question):
+            lines = list(ask(engine, records))
+        console.print(_table(f"{number}  {question}", what, secret, lines), "")
     seconds = time.perf_counter() - started
     console.print(
-        f"[dim]{model} on this machine, nothing sent anywhere, {seconds:.1f} s.[/]", highlight=False
+        f"[dim]{model} on this machine, nothing sent anywhere, {seconds:.0f} s. delta = {DELTA:g}.[/]",
+        highlight=False,
     )
+
+
+def ask_wards(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]:
+    """Yield how many wards are told rightly: plainly, redacted, and at each epsilon."""
+    plain = [engine.choose(_asked(each.text, WARD), WARDS, temperature=0.0).choice for each in records]
+    yield _told("plain model", plain, records)
+    hidden = [_asked(_redacted(each), WARD) for each in records]
+    redacted = [engine.choose(each, WARDS, temperature=0.0).choice for each in hidden]
+    yield _told("redacted only", redacted, records)
+    for epsilon in EPSILONS:
+        said = [
+            engine.choose(_asked(_segments(each), WARD), WARDS, epsilon=epsilon, delta=DELTA).choice
+            for each in records
+        ]
+        likely = []
+        for ward in WARDS:  # the attacker knows all of the first record but its ward
+            guessed = Patient(records[0].name, ward, records[0].effect, records[0].city)
+            chosen = engine.choose(
+                _asked(_segments(guessed), WARD), WARDS, epsilon=epsilon, delta=DELTA, curator=True
+            )
+            likely.append(chosen.report.sampled if chosen.report else ())
+        yield _told(
+            f"epsilon {epsilon:g}",
+            said,
+            records,
+            guess_of_choice(likely),
+            most_of_choice(epsilon, len(WARDS)),
+        )
+
+
+def ask_most(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]:
+    """Yield what is said of all records together, with the noisy counts that were released."""
+    chats = [_asked(each.text, f"{MOST} In a few words, no sentence.") for each in records]
+    answers = engine.batch(chats, temperature=0.0, max_tokens=12)
+    [(item, votes)] = Counter(each.text.strip(" .\n").lower() for each in answers).most_common(1)
+    yield Line("plain model", f"{item} ({votes} of {len(records)})")
+    public = engine.generate(_asked("____", MOST), temperature=0.0, max_tokens=24)
+    yield Line("redacted only", public.text.strip())
+    for epsilon in EPSILONS:
+        result = engine.generate(
+            _corpus(records, MOST),
+            mechanism="consensus",
+            epsilon=epsilon,
+            delta=DELTA,
+            max_items=1,
+            max_tokens=24,
+            temperature=0.2,
+        )
+        counts = ", ".join(f"{each.item} (about {each.count})" for each in result.items or ())
+        noise = calibrate_votes(epsilon, DELTA).distribution
+        yield Line(
+            f"epsilon {epsilon:g}",
+            f"{result.text.strip()}  [{counts or 'nothing released'}]",
+            None,
+            guess_of_presence(noise),
+            most_of_presence(epsilon),
+        )
+
+
+def paraphrase(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]:
+    """Yield the first record in other words, and how many facts all paraphrases keep."""
+    kinds: list[tuple[str, list[list[Message]], GenerationOptions]] = [
+        ("plain model", [_asked(each.text, PARAPHRASE) for each in records], {"temperature": 0.0}),
+        ("redacted only", [_asked(_redacted(each), PARAPHRASE) for each in records], {"temperature": 0.0}),
+        (
+            f"epsilon {LOOSEST:g}",
+            [_asked(_segments(each), PARAPHRASE) for each in records],
+            {"epsilon": LOOSEST, "delta": DELTA},
+        ),
+    ]
+    for name, chats, options in kinds:
+        options["max_tokens"] = 40
+        texts = [each.text.strip() for each in engine.batch(chats, **options)]
+        kept = [value in text for text, each in zip(texts, records, strict=True) for value in each.values]
+        yield Line(name, texts[0], sum(kept) / len(kept))
 
 
 def quiet_transformers() -> None:
@@ -102,20 +165,69 @@ def quiet_transformers() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _view(title: str, record: Sequence[Segment], is_revealed: bool) -> RenderableType:
-    text = Text()
+def _told(
+    name: str,
+    said: Sequence[str],
+    records: Sequence[Patient],
+    attacker: float | None = None,
+    most: float | None = None,
+) -> Line:
+    right = sum(ward == each.ward for ward, each in zip(said, records, strict=True))
+    return Line(name, f"{right} of {len(records)}", right / len(records), attacker, most)
+
+
+def _segments(record: Patient) -> list[Segment]:
+    return split_by_spans(record.text, PhraseTagger(record.values).tag(record.text))
+
+
+def _redacted(record: Patient) -> str:
+    return "".join("____" if each.is_private else each.text for each in _segments(record))
+
+
+def _asked(content: str | Sequence[Segment], question: str) -> list[Message]:
+    return [Message("user", content), Message("user", question)]
+
+
+def _corpus(records: Sequence[Patient], *questions: str) -> list[Message]:
+    documents = [Message("user", each.text, True, f"patient-{place}") for place, each in enumerate(records)]
+    return [*documents, *(Message("user", each) for each in questions)]
+
+
+def _shown(record: Sequence[Segment]) -> Table:
+    """Show a record as the private view and the public view have it."""
+    views = Table.grid(expand=True)
+    for _ in range(2):
+        views.add_column(ratio=1)
+    private, public = Text(), Text()
     for segment in record:
-        if not segment.is_private:
-            text.append(segment.text)
-        elif is_revealed:
-            text.append(segment.text, style="bold red")
-        else:
-            text.append("____", style="bold green")
-    return Panel(text, title=title)
+        private.append(segment.text, style="bold red" if segment.is_private else "")
+        public.append(
+            "____" if segment.is_private else segment.text, style="bold green" if segment.is_private else ""
+        )
+    views.add_row(Panel(private, title="private view"), Panel(public, title="public view"))
+    return views
 
 
-def _answer(title: str, result: GenerationResult, meaning: str) -> RenderableType:
-    answer = Text(result.text.strip() or "(no text)")
-    for secret in SECRETS:
-        answer.highlight_words([secret], style="bold red")
-    return Group(Panel(answer, title=title, title_align="left"), Text(meaning, style="italic"), "")
+def _table(question: str, what: str, secret: str, lines: Sequence[Line]) -> Table:
+    table = Table(
+        title=f"{question}  [dim]{what}[/]", title_justify="left", title_style="bold", expand=True, box=None
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("answer", ratio=1)
+    table.add_column(f"an attacker guesses {secret}" if secret else "facts kept", min_width=46)
+    for line in lines:
+        answer, guess = Text(line.answer), Text("")
+        if not secret and line.right is not None:
+            guess = Text.assemble((_bar(line.right), "green"), f" {line.right:.0%}")
+        elif line.right is not None:
+            answer = Text.assemble(f"{line.answer:9} ", (_bar(line.right), "green"))
+        if line.attacker is not None and line.most is not None:
+            guess = Text.assemble(
+                (_bar(line.attacker), "red"), f" right {line.attacker:.0%}, at most {line.most:.0%}"
+            )
+        table.add_row(line.name, answer, guess)
+    return table
+
+
+def _bar(share: float, width: int = 20) -> str:
+    return "█" * round(share * width) + "░" * (width - round(share * width))

@@ -14,7 +14,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from dpfusion_core.errors import LedgerError, errors_as
-from dpfusion_core.ledger import Account, BudgetPolicy, PrivacyLedger
+from dpfusion_core.ledger import Account, PrivacyLedger
 from dpfusion_core.ledger.files import open_private
 from dpfusion_core.ledger.verification import Progress
 from dpfusion_core.numbers import at_least, at_most
@@ -35,9 +35,6 @@ _KeyFile = Annotated[
 _Unit = Annotated[str, typer.Argument(help="Id of the privacy unit, as requests name it.")]
 _Epsilon = Annotated[float, typer.Option(help="Budget in nats.")]
 _Delta = Annotated[float, typer.Option(help="Probability that goes with epsilon.")]
-_ReleaseShare = Annotated[
-    float | None, typer.Option(help="Part of delta for releases (consensus): at least 0, below 1.")
-]
 _URL = "sqlite:///dpfusion-ledger.db"
 _PRIVATE = "private: for the curator only"
 _ROW = "{:<18}{:>10}{:>15}{:>12}  {:<10}  {:<10}  {}"
@@ -69,7 +66,6 @@ def budget(
     ] = None,
     accounting: Annotated[Accounting, typer.Option(help="Of the requests to come.")] = "fixed",
     neighbours: Annotated[Neighbours, typer.Option(help="What the budget is about.")] = "zero-out",
-    release_share: _ReleaseShare = None,
     url: _Url = _URL,
     key_file: _KeyFile = None,
 ) -> None:
@@ -77,8 +73,7 @@ def budget(
     wanted = PrivacyBudget(epsilon, delta)
     # Rounded down: an account at a slightly smaller order still takes requests at the best one.
     order = max(1.01, math.floor(wanted.best_order() * 100) / 100) if order is None else order
-    policy = BudgetPolicy() if release_share is None else BudgetPolicy(release_share=release_share)
-    with _open(url, key_file, policy=policy) as ledger:
+    with _open(url, key_file) as ledger:
         account = ledger.curator.open(unit, wanted, order=order, accounting=accounting, neighbours=neighbours)
         _show_account(account)
 
@@ -89,14 +84,12 @@ def amend(
     epsilon: _Epsilon,
     reason: Annotated[str, typer.Option(help="Why the budget changes; kept in the log in plain text.")],
     delta: _Delta = 1e-5,
-    release_share: _ReleaseShare = None,
     url: _Url = _URL,
     key_file: _KeyFile = None,
 ) -> None:
     """Change the budget of a unit. The change and its reason stay on record."""
     with _open(url, key_file, must_exist=True) as ledger:
-        wanted = PrivacyBudget(epsilon, delta)
-        account = ledger.curator.amend(unit, wanted, reason, release_share=release_share)
+        account = ledger.curator.amend(unit, PrivacyBudget(epsilon, delta), reason)
         _show_account(account)
 
 
@@ -144,9 +137,7 @@ def verify(
     console.print("[dim]Note the head elsewhere: a later verify can be asked whether it is still there.[/]")
 
 
-def _open(
-    url: str, key_file: Path | None, must_exist: bool = False, policy: BudgetPolicy | None = None
-) -> PrivacyLedger:
+def _open(url: str, key_file: Path | None, must_exist: bool = False) -> PrivacyLedger:
     from dpfusion_core.ledger import keys, place
 
     parsed = place.parse_url(url)
@@ -157,7 +148,7 @@ def _open(
     key = None if key_file is None else keys.read_file(key_file)
     if key_file is not None and key is None:
         raise LedgerError(f"There is no key file {key_file}.")
-    return PrivacyLedger(url, key=key, budget=policy)
+    return PrivacyLedger(url, key=key)
 
 
 def _show_account(account: Account) -> None:
@@ -178,12 +169,6 @@ def _show_account(account: Account) -> None:
     console.print(
         f"budget  epsilon = {at_most(account.epsilon)}, delta = {at_most(account.delta)}, "
         f"accounting = {account.accounting}, neighbours = {account.neighbours}{share}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(
-        f"releases  delta = {at_most(account.release_spent)} of {at_least(account.release_delta)} spent"
-        + (f" ({_PRIVATE})" if is_private else ""),
         highlight=False,
         soft_wrap=True,
     )

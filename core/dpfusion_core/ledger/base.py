@@ -110,7 +110,6 @@ class Access:
                 "unit's collection in its BudgetPolicy, or open the account: `dpfusion ledger budget`."
             )
         orders = (self.policy.orders if accounting == "fixed" else None) or (order,)
-        budgets = split(budget, orders, len(orders), self.policy.release_share)
         state = AccountState(
             unit=hashed,
             epsilon=budget.epsilon,
@@ -120,9 +119,7 @@ class Access:
             accounting=accounting,
             neighbours=neighbours,
             shares=len(orders),
-            release_share=float(self.policy.release_share),
-            release_spent=0,
-            balances={each: Balance(amount) for each, amount in budgets.items()},
+            balances={each: Balance(amount) for each, amount in split(budget, orders, len(orders)).items()},
         )
         transaction.open(state)
         return state

@@ -1,6 +1,5 @@
 """The command line, as a user calls it."""
 
-import random
 import re
 import subprocess
 import sys
@@ -11,40 +10,12 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from dpfusion_core.cli import app, main
-from dpfusion_core.cli.demo import SECRETS, run_demo
 from dpfusion_core.cli.doctor import run_doctor
 from dpfusion_core.cli.numbers import run_calibrate
 from dpfusion_core.errors import BackendError
 from dpfusion_core.privacy import FixedAccountant, Neighbours, PrivacyBudget, PrivacyParameters
 from dpfusion_core.tiny import model_path
 from tests.core.models import random_model
-
-
-def panels(text: str) -> dict[str, str]:
-    """Return what stands in each panel of a recorded screen, by the panel's title."""
-    found = re.findall(r"╭─+ (.+?) ─+╮\n((?:│.*│\n)+)╰", text)
-    return {title: " ".join(re.sub(r"│", "", body).split()) for title, body in found}
-
-
-def test_demo_shows_both_views_four_answers_and_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "SystemRandom", lambda: random.Random(0))  # the strict answer is a draw
-    console = Console(record=True, width=160)
-    run_demo(console, "dpfusion-tiny", None, max_tokens=16)
-    text = console.export_text()
-    views = text.split("Question")[0]
-    assert all(views.count(secret) == 1 for secret in SECRETS)
-    answers = panels(text.split("Question")[1])
-    plain, redacted, strict, loose = answers.values()
-    assert list(answers)[:2] == ["Plain model", "Redacted only"]
-    assert plain == "The patient was diagnosed with Marfan syndrome."
-    assert redacted == "The patient was diagnosed with a condition that is not stated."
-    for answer in (redacted, strict):
-        assert not any(secret in answer for secret in SECRETS)
-    for answer in (strict, loose):
-        assert answer.startswith("The patient was diagnosed with ")
-    assert "No protection" in text
-    assert text.count("delta = 1e-05") == 2
-    assert "epsilon = 10.45" in text  # 16 tokens at alpha=2, beta=0.01
 
 
 def test_doctor_is_content_with_this_installation() -> None:
@@ -174,16 +145,14 @@ def test_calibrate_says_what_would_do(
 
 
 @pytest.mark.parametrize("epsilon", [8.0, 0.5, 3.0])
-@pytest.mark.parametrize(
-    "relation, units", [("zero-out", 1), ("zero-out", 7), ("replace", 1), ("replace", 7)]
-)
+@pytest.mark.parametrize("relation, units", [("zero-out", 1), ("zero-out", 7), ("replace", 1)])
 @pytest.mark.parametrize("order", [None, 32.0])
 def test_settings_that_calibrate_prints_stay_within_epsilon_when_they_are_typed(
     epsilon: float, relation: Neighbours, units: int, order: float | None
 ) -> None:
     console = Console(record=True, width=200)
     run_calibrate(console, PrivacyBudget(epsilon), 100, units, order, relation, "fixed")
-    printed = re.findall(r"(order|beta|mixing_loss|weight_cap)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
+    printed = re.findall(r"(order|beta|mixing_loss)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
     settings = {name: float(value) for name, value in printed}
     typed = PrivacyParameters(**settings, neighbours=relation)
     reached = FixedAccountant(typed, units, 100).guarantee(private=True).epsilon
