@@ -9,7 +9,7 @@ except ImportError as error:
 
 from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.documents import PrivateDocumentFormatter, private_template
-from langchain_dpfusion.messages import mark_private, private_block
+from langchain_dpfusion.marked_messages import mark_private, private_block
 from langchain_dpfusion.paraphrases import DPDocumentTransformer
 from langchain_dpfusion.tools import create_private_retriever_tool
 from langchain_dpfusion.tracing import private_tracing_client, redact_private

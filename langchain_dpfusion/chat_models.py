@@ -14,11 +14,11 @@ from pydantic import BaseModel, model_validator
 from dpfusion_core import __version__
 from dpfusion_core.engine import FusionEngine
 from langchain_dpfusion import description, engines
-from langchain_dpfusion.options import check_call, openai_tools
+from langchain_dpfusion.options import check_call, check_forms, openai_tools
 from langchain_dpfusion.sealed_messages import unseal
 from langchain_dpfusion.sealed_models import SealedChatModel
 from langchain_dpfusion.sealed_runnables import SealedBinding
-from langchain_dpfusion.structured import Method, structured
+from langchain_dpfusion.structured import Method, chosen, structured
 
 
 class ChatDPFusion(SealedChatModel):
@@ -55,6 +55,7 @@ class ChatDPFusion(SealedChatModel):
         order: Rényi order, the paper's ``alpha``, which is understood too; with ``beta``, or with epsilon.
         beta: With ``order``, in the place of epsilon: each token may diverge by ``order * beta`` nats.
         mixing_loss: With ``order`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
+        weight_cap: Largest weight of a unit's text in its part of a token, where there are several; 1 is no cap.
         responses: With epsilon: how many answers it should last for.
         accounting: ``"fixed"`` or ``"adaptive"``.
         spending: Spending rule of adaptive accounting: ``"growing"``, ``"accrued"`` or ``"capped"``.
@@ -63,6 +64,7 @@ class ChatDPFusion(SealedChatModel):
         ledger: Keeps what each unit has lost over all answers.
         tagger: Narrows private messages to private phrases.
         placeholder: What stands in the place of private text in the public view.
+        prior: What a choice is drawn from before anything private is seen: ``"uniform"`` or ``"public"``.
         unmarked: What text without a mark is. ``"error"``, the default with epsilon, beta or a
             ledger, of the model or the call: public, but a call in which nothing at all is private is
             refused. ``"strict"``: refused, each system, human and foreign assistant message. ``"private"``:
@@ -153,7 +155,8 @@ class ChatDPFusion(SealedChatModel):
         Args:
             tools: Functions, Pydantic classes, LangChain tools or OpenAI schemas; public.
             tool_choice: ``"auto"`` (default), ``"any"``, ``"none"``, or the name of the tool to call.
-                ``"any"`` and a name constrain the answer to one call that obeys the tool's schema.
+                ``"any"`` and a name constrain the answer to one call that obeys the tool's schema; if there is one
+                tool and its arguments are all closed, they are chosen as in :meth:`with_structured_output`.
             **kwargs: Further options of the calls, such as ``epsilon``.
 
         Raises:
@@ -163,6 +166,32 @@ class ChatDPFusion(SealedChatModel):
             tools=openai_tools(tools), tool_choice=tool_choice, **kwargs
         )
         return bound
+
+    def with_choices(
+        self, choices: Sequence[str], *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return a model whose answer is one of several public choices; it costs what one token costs.
+
+        Args:
+            choices: At least two different texts, such as ``["yes", "no"]``.
+            include_raw: Whether to return a dict of ``raw``, the message with its guarantee, ``parsed``, the choice,
+                and ``parsing_error``. By default the choice alone.
+            **kwargs: Further options of the calls, such as ``epsilon`` and ``prior``.
+
+        Raises:
+            PrivacyParameterError: If these are no choices, or an option says nothing of a choice.
+
+        Example:
+            >>> from dpfusion_core import FusionEngine, ScriptedBackend
+            >>> from langchain_core.messages import HumanMessage
+            >>> llm = ChatDPFusion(engine=FusionEngine(ScriptedBackend.saying("yes")), epsilon=20.0)
+            >>> record = HumanMessage("She fell in May.", additional_kwargs={"is_private": True})
+            >>> llm.with_choices(["yes", "no"]).invoke([record, HumanMessage("Did she fall?")])
+            'yes'
+        """
+        kwargs = check_call({**kwargs, "choices": choices if isinstance(choices, str) else list(choices)})
+        check_forms(kwargs)
+        return SealedBinding.of(chosen(self.bind(**kwargs), include_raw), self, kwargs)  # type: ignore[no-any-return]
 
     def with_structured_output(
         self,
@@ -175,7 +204,10 @@ class ChatDPFusion(SealedChatModel):
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Return a model whose answers are objects of a schema.
 
-        The schema is enforced token by token, with a mask that depends on public data alone.
+        Where every field is closed (enums, Literals, booleans, small ranges of integers, arrays of enums) and
+        something is private, the fields are chosen one after the other: each costs what a token costs. Else the
+        schema is enforced token by token, with a mask that depends on public data alone; the log says which of
+        its fields could have been chosen.
 
         Args:
             schema: Pydantic class, ``TypedDict``, JSON schema or OpenAI function schema; public.

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from dpfusion_core.adapters import DocumentUnit, document_unit, seen
 from dpfusion_core.errors import ViewError, errors_as
 from langchain_dpfusion.conversation import Piece
-from langchain_dpfusion.messages import private_block, private_message, public_block
+from langchain_dpfusion.marked_messages import private_block, private_message, public_block
 from langchain_dpfusion.options import named
 from langchain_dpfusion.reading import read
 from langchain_dpfusion.redaction import is_private_document

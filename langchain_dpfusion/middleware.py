@@ -16,7 +16,7 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
 from dpfusion_core.privacy import PrivacyBudget
 from langchain_dpfusion.chat_models import ChatDPFusion
-from langchain_dpfusion.messages import GUARANTEE_KEY, MessageT, mark_private, mark_public
+from langchain_dpfusion.marked_messages import GUARANTEE_KEY, MessageT, mark_private, mark_public
 from langchain_dpfusion.options import named
 from langchain_dpfusion.reading import has_private, hide, read
 from langchain_dpfusion.sealed_messages import seal, without_text

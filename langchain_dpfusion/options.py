@@ -8,6 +8,8 @@ from typing import Any, ParamSpec, TypeVar
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dpfusion_core.adapters import check_unmarked
+from dpfusion_core.choices import check_choices
+from dpfusion_core.engine.choosing import CHOICE_OPTIONS
 from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.options import GenerationOptions, canonical, default_of, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice, check_tools
@@ -16,11 +18,11 @@ from langchain_dpfusion.settings import ChatSettings
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-OWN = of_parts("budget", "accounting", "sampling")
+OWN = of_parts("budget", "accounting", "sampling", "choice")
 """The engine's options that are fields of a chat model and may be said in a call."""
 
 _CALL = frozenset({*OWN, "model", "timeout", "unmarked"})
-_TOOLS = frozenset({"response_format", "tool_choice", "tools"})
+_FORM = frozenset({"choices", "response_format", "tool_choice", "tools"})
 _LANGCHAIN = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
 # What other chat models take and a local one has no use for.
 _IGNORED = frozenset({"parallel_tool_calls", "strict"})
@@ -77,7 +79,7 @@ def refuse_options(config: Iterable[str]) -> None:
         PrivacyParameterError: If there is one.
     """
     for name in config:
-        if name in _CALL | _TOOLS:
+        if name in _CALL | _FORM:
             raise PrivacyParameterError(f"A config does not hold {name!r}. Say bind({name}=...) instead.")
 
 
@@ -91,7 +93,7 @@ def check_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
             are not quoted.
     """
     refuse_gone(kwargs)
-    kwargs = canonical(kwargs, _CALL | _TOOLS | _LANGCHAIN | _IGNORED, "a call", _ADVICE)
+    kwargs = canonical(kwargs, _CALL | _FORM | _LANGCHAIN | _IGNORED, "a call", _ADVICE)
     check_unmarked(kwargs.get("unmarked"))
     for name, value in kwargs.items():
         if value is None or name not in _CALL or name == "stop":
@@ -104,11 +106,17 @@ def check_call(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_forms(call: Mapping[str, Any]) -> None:
-    """Refuse tools and response formats that are none, before callbacks are shown them.
+    """Refuse choices, tools and response formats that are none, before callbacks are shown them.
 
     Raises:
         PrivacyParameterError: If there is one.
     """
+    if call.get("choices") is not None:
+        check_choices(call["choices"])
+        if call.get("tools") or call.get("response_format") is not None:
+            raise PrivacyParameterError(
+                "The answer is one of the choices, or a call of a tool, or an object. Ask for one of them."
+            )
     if call.get("tools"):
         check_tools(list(call["tools"]))
     if call.get("response_format") is not None:
@@ -127,7 +135,7 @@ def engine_options(
 
     Args:
         settings: Of the chat model; those that are None say nothing.
-        call: The options of the call, which come first.
+        call: The options of the call, which come first; those that say nothing of a choice, the engine refuses.
         stop: Stop strings of the call, which replace the model's; None leaves those.
 
     Returns:
@@ -137,10 +145,13 @@ def engine_options(
     Raises:
         PrivacyParameterError: If ``tools``, ``response_format`` or ``tool_choice`` is none that is known.
     """
-    names = set(OWN) - {"stop"}
-    own = {name: getattr(settings, name) for name in names}
-    options: dict[str, Any] = dict(merge_options(own, {name: call.get(name) for name in names}))
-    stops = settings.stop if stop is None else stop
+    is_choice = call.get("choices") is not None
+    # A model's settings are for all of its calls: those that say nothing of an answer of this kind are left out.
+    names = CHOICE_OPTIONS if is_choice else frozenset(OWN) - {*of_parts("choice")}
+    own = {name: getattr(settings, name) for name in OWN if name in names and name != "stop"}
+    said = {name: call.get(name) for name in OWN if name != "stop"}
+    options: dict[str, Any] = dict(merge_options(own, said))
+    stops = settings.stop if stop is None and not is_choice else stop
     if stops:
         options["stop"] = [stops] if isinstance(stops, str) else list(stops)
     if call.get("tools"):

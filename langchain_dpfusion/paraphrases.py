@@ -11,7 +11,7 @@ from dpfusion_core.errors import PrivacyParameterError
 from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.conversation import STABLE_MEND
 from langchain_dpfusion.documents import DocumentBlocks, IsPrivate, UnitOf
-from langchain_dpfusion.messages import GUARANTEE_KEY
+from langchain_dpfusion.marked_messages import GUARANTEE_KEY
 from langchain_dpfusion.options import check_call, engine_options, named, pick
 
 _INSTRUCTION = "Paraphrase the document."

@@ -30,7 +30,7 @@ from dpfusion_core.adapters import (
 from dpfusion_core.errors import UnsupportedError, ViewError
 from dpfusion_core.messages import Message, ToolCall
 from langchain_dpfusion.conversation import Piece, Role, Turn, admit
-from langchain_dpfusion.messages import (
+from langchain_dpfusion.marked_messages import (
     GUARANTEE_KEY,
     HIDDEN,
     UNITS_KEY,

@@ -6,7 +6,7 @@ from typing import Any
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
 
-from langchain_dpfusion.messages import PLACEHOLDER, MessageT
+from langchain_dpfusion.marked_messages import PLACEHOLDER, MessageT
 
 _KEPT_OF_METADATA = ("source", "is_private")
 _PLACES = ("additional_kwargs", "response_metadata")

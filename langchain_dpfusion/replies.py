@@ -12,7 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from dpfusion_core.adapters import FinishedReply, Reply
 from dpfusion_core.generation import Chunk, GenerationResult
 from dpfusion_core.tool_calling import CLOSE, OPEN
-from langchain_dpfusion.messages import GUARANTEE_KEY
+from langchain_dpfusion.marked_messages import GUARANTEE_KEY
 
 PROVIDER = "dpfusion"
 

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 from dpfusion_core.adapters import Unmarked
 from dpfusion_core.errors import ViewError
 from langchain_dpfusion.conversation import Turn
-from langchain_dpfusion.messages import PLACEHOLDER, private_block, public_block
+from langchain_dpfusion.marked_messages import PLACEHOLDER, private_block, public_block
 from langchain_dpfusion.reading import read
 from langchain_dpfusion.redaction import without_documents
 

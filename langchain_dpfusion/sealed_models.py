@@ -207,5 +207,6 @@ class SealedChatModel(CheckedSettings, BaseChatModel):
         options = engine_options(self, kwargs, stop)
         name, timeout = kwargs.get("model"), pick("timeout", kwargs, self)
         conversation = [turn.to_core() for turn in turns]
-        call = Call(self.engine_for(name), conversation, options, timeout, self.max_retries)
+        ways = timeout, self.max_retries, kwargs.get("choices")
+        call = Call(self.engine_for(name), conversation, options, *ways)
         return call, Replies(name or self.model_name, offered_tools(options))

@@ -10,7 +10,7 @@ from dpfusion_core.adapters import Unmarked
 from dpfusion_core.adapters.fields import OptionFields
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.ledger import PrivacyLedger
-from langchain_dpfusion.messages import PLACEHOLDER
+from langchain_dpfusion.marked_messages import PLACEHOLDER
 
 ENGINE_PARTS = (
     "tokenizer",

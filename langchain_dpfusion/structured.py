@@ -4,7 +4,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser, StrOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -45,6 +45,17 @@ def structured(
         parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
     else:
         raise PrivacyParameterError(f"Unknown method of structured output: {method!r}.")
+    return _parsed(bound, parser, include_raw)
+
+
+def chosen(bound: Runnable[LanguageModelInput, Any], include_raw: bool) -> Runnable[LanguageModelInput, Any]:
+    """Return a model whose answer is the text of a message; see ``ChatDPFusion.with_choices``."""
+    return _parsed(bound, StrOutputParser(), include_raw)
+
+
+def _parsed(
+    bound: Runnable[LanguageModelInput, Any], parser: Runnable[Any, Any], include_raw: bool
+) -> Runnable[LanguageModelInput, Any]:
     if not include_raw:
         return bound | parser
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)

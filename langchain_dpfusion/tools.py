@@ -9,7 +9,7 @@ from langchain_core.tools import StructuredTool
 from langchain_core.tools.retriever import RetrieverInput
 
 from langchain_dpfusion.documents import NOTHING_FOUND, DocumentBlocks, IsPrivate, UnitOf
-from langchain_dpfusion.messages import public_block
+from langchain_dpfusion.marked_messages import public_block
 from langchain_dpfusion.options import named
 
 

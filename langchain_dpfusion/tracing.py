@@ -10,7 +10,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.prompt_values import PromptValue
 
 from dpfusion_core.adapters import Unmarked, check_unmarked
-from langchain_dpfusion.messages import PLACEHOLDER
+from langchain_dpfusion.marked_messages import PLACEHOLDER
 from langchain_dpfusion.redaction import document_of, redact_documents, redacted_document
 from langchain_dpfusion.sealed_messages import seal
 

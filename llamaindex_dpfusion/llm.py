@@ -42,9 +42,8 @@ class DPFusionLLM(ConfiguredLLM):
     """A language model that answers from confidential documents within a privacy budget.
 
     It drops in for any other LLM: ``Settings.llm = DPFusionLLM(epsilon=8.0)``. Text of prompt templates is
-    public, what they are filled in with is private unless it is named public, and a
-    :class:`~llamaindex_dpfusion.DPFusionNodePostprocessor` gives every document its own privacy unit.
-    In a direct ``chat``, ``additional_kwargs["is_private"]`` marks a message.
+    public, what they are filled in with is private unless it is named public, and a :class:`DPFusionNodePostprocessor`
+    gives every document its own privacy unit. ``additional_kwargs["is_private"]`` marks a message of ``chat``.
 
     Args:
         model: Name or path of a ``transformers`` model, or a ready one; ``"dpfusion-tiny"`` is embedded.
@@ -54,6 +53,7 @@ class DPFusionLLM(ConfiguredLLM):
         order: Rényi order, above 1, the paper's ``alpha``, which is understood too; with ``beta``, or with epsilon.
         beta: With ``order``: each unit's contribution to a token diverges by at most ``order * beta`` nats.
         mixing_loss: With ``order`` and ``beta``: ``c_inf`` for replace neighbours, nats per token.
+        weight_cap: Largest weight of a unit's text in its part of a token, where there are several; 1 is no cap.
         responses: With epsilon: how many answers of this size it should last for.
         accounting: ``"fixed"`` or ``"adaptive"``.
         spending: Spending rule of adaptive accounting: ``"growing"``, ``"accrued"`` or ``"capped"``.

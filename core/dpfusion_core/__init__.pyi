@@ -15,6 +15,7 @@ from .closed import (
 )
 from .consensus import (
     Answerer as Answerer,
+    ChatServer as ChatServer,
     Consensus as Consensus,
     FunctionAnswerer as FunctionAnswerer,
 )

@@ -58,6 +58,13 @@ def unit_interval(value: float, name: str) -> float:
     return float(value)
 
 
+def share(value: float, name: str) -> float:
+    """Return a number above 0 and at most 1, or raise."""
+    if not (_is_number(value) and 0.0 < value <= 1.0):
+        raise PrivacyParameterError(f"Expected 0 < {name} <= 1, got {value!r}.")
+    return float(value)
+
+
 def temperature(value: float, name: str = "temperature") -> float:
     """Return a temperature, 0 or not too close to it, or raise."""
     if 0.0 < non_negative(value, name) < COLDEST:

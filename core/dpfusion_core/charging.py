@@ -3,8 +3,9 @@
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any, overload
 
 import torch
 
@@ -19,6 +20,7 @@ from dpfusion_core.privacy import (
     RenyiLoss,
 )
 from dpfusion_core.privacy.shares import ShareAccountant
+from dpfusion_core.releases import ReleaseCharge, ReleasePlan
 
 log = logging.getLogger("dpfusion")
 
@@ -56,6 +58,7 @@ class Charge:
                 granted=granted,
                 active=active,
                 asked=options.epsilon,
+                asked_delta=plan.asked_delta,
                 device=device,
             )
         elif plan.shares is not None:
@@ -69,7 +72,12 @@ class Charge:
             )
         else:
             self._accountant = FixedAccountant(
-                plan.parameters, *size, active=active, asked=options.epsilon, device=device
+                plan.parameters,
+                *size,
+                active=active,
+                asked=options.epsilon,
+                asked_delta=plan.asked_delta,
+                device=device,
             )
         return self._accountant
 
@@ -107,14 +115,20 @@ class DocumentCharge:
         return replace(self._accountant.guarantee(private=private), units=len(self._plan.units))
 
 
+@overload
+def charged(plan: Plan, ledger: PrivacyLedger | None, **note: object) -> AbstractContextManager[Charge]: ...
+@overload
+def charged(
+    plan: ReleasePlan, ledger: PrivacyLedger | None, **note: object
+) -> AbstractContextManager[ReleaseCharge]: ...
 @contextmanager
-def charged(plan: Plan, ledger: PrivacyLedger | None, **note: object) -> Iterator[Charge]:
-    """Reserve what a response may cost, and give back what it did not use once it has ended.
+def charged(plan: Plan | ReleasePlan, ledger: PrivacyLedger | None, **note: object) -> Iterator[Any]:
+    """Reserve what a response or a release may cost, and give back what it did not use once it has ended.
 
     Whatever happens in between, the units have been charged at least what was released.
 
     Args:
-        plan: What the response may cost.
+        plan: What it may cost.
         ledger: The ledger; None charges nobody.
         **note: Further public facts for the ledger's log.
 
@@ -127,20 +141,20 @@ def charged(plan: Plan, ledger: PrivacyLedger | None, **note: object) -> Iterato
         PrivacyParameterError: If a unit's account is kept in a way that does not fit the request.
     """
     if ledger is None:
-        yield Charge(plan, None)
+        yield _charge(plan, None)
         return
     try:
         reservation = ledger.reserve(
             dict.fromkeys(plan.units, plan.loss),
             order=plan.order,
             accounting="adaptive" if plan.is_refundable else "fixed",
-            neighbours=plan.parameters.neighbours,
+            neighbours=plan.neighbours,
             on_exhausted=plan.options.on_exhausted,
-            note={"max_tokens": plan.options.max_tokens, "units": len(plan.units), **note},
+            note={**plan.note, **note},
         )
     except BudgetExhaustedError as error:
         raise_bare(_with_advice(error, plan))
-    charge = Charge(plan, reservation)
+    charge = _charge(plan, reservation)
     try:
         yield charge
     finally:
@@ -151,7 +165,11 @@ def charged(plan: Plan, ledger: PrivacyLedger | None, **note: object) -> Iterato
             log.warning("What a request did not use could not be given back: %s", error)
 
 
-def _with_advice(error: BudgetExhaustedError, plan: Plan) -> BudgetExhaustedError:
+def _charge(plan: Plan | ReleasePlan, reservation: Reservation | None) -> Charge | ReleaseCharge:
+    return Charge(plan, reservation) if isinstance(plan, Plan) else ReleaseCharge(plan, reservation)
+
+
+def _with_advice(error: BudgetExhaustedError, plan: Plan | ReleasePlan) -> BudgetExhaustedError:
     """Say what would fit in the terms of the request."""
     share, options = error.largest_share or 0.0, plan.options
     tokens = int(share * options.max_tokens)

@@ -6,10 +6,12 @@ from functools import partial
 
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger
+from dpfusion_core.ledger.policy import conversion_delta
 from dpfusion_core.options import HOW, Options
 from dpfusion_core.privacy import (
     FusionRule,
     MixtureRule,
+    Neighbours,
     PrivacyBudget,
     PrivacyParameters,
     RenyiLoss,
@@ -18,6 +20,7 @@ from dpfusion_core.privacy import (
     response_loss,
 )
 from dpfusion_core.privacy.adaptive import adaptive_loss
+from dpfusion_core.privacy.capping import mixing_loss_of
 from dpfusion_core.privacy.choosing import best_choice_order
 from dpfusion_core.privacy.shares import token_budgets
 from dpfusion_core.tagging.naming import check_lasting
@@ -31,9 +34,9 @@ class Plan:
         options: What the request asks for.
         parameters: Per-token settings.
         units: The units of the request.
-        together: How many of them take part in a token at least. A unit that takes part with others loses
-            less by it than if it were alone (docs/theory.md, section 3, formula 1), so this number bounds
-            the loss of each.
+        together: How many of them take part in a token at least. The more take part, the less one of them
+            loses by it at the same bound and cap (docs/theory.md, section 3, formula 1c), so this number
+            bounds the loss of each.
         is_shared: Whether epsilon is shared with other responses, and so is kept at one order alone.
         shares: How the tokens share what the response may cost; None for evenly.
     """
@@ -64,10 +67,26 @@ class Plan:
             return self.parameters.order
         return best_epsilon(self.loss.at, self.parameters.order, self.parameters.delta).order
 
+    @property
+    def neighbours(self) -> Neighbours:
+        """The neighbour relation of the loss."""
+        return self.parameters.neighbours
+
+    @property
+    def note(self) -> dict[str, int]:
+        """Public facts for the ledger's log."""
+        return {"max_tokens": self.options.max_tokens, "units": len(self.units)}
+
+    @property
+    def asked_delta(self) -> float:
+        """The delta that was asked for; that of the parameters is its part for the conversion."""
+        return self.options.delta
+
     def rule(self) -> FusionRule:
         """Return the rule that fuses the views' distributions."""
-        has_cap = self.parameters.neighbours == "replace"
-        return MixtureRule(self.parameters.order, self.parameters.surcharge if has_cap else None)
+        parameters = self.parameters
+        mixing_loss = parameters.surcharge if parameters.neighbours == "replace" else None
+        return MixtureRule(parameters.order, mixing_loss, parameters.weight_cap)
 
     @property
     def is_refundable(self) -> bool:
@@ -108,18 +127,20 @@ def make_plan(
         options.responses > 1 or ledger is not None or shares is not None
     )
     if options.epsilon is not None:
-        order = options.order
+        order, delta = options.order, options.delta
+        if ledger is not None:  # whose accounts hold a part of delta back for releases
+            delta = conversion_delta(delta, ledger.release_share)
         if order is None:
-            order = _order_of_accounts(
-                PrivacyBudget(options.epsilon, options.delta),
+            order = order_of_accounts(
+                PrivacyBudget(options.epsilon, delta),
                 None if ledger is None else ledger.orders(units),
                 None
                 if choices is None
-                else partial(_order_of_choices, options, choices, together, is_shared),
+                else partial(_order_of_choices, options, delta, choices, together, is_shared),
             )
         parameters = calibrate_beta(
             options.epsilon,
-            options.delta,
+            delta,
             options.max_tokens * options.responses,
             together,
             order,
@@ -127,13 +148,10 @@ def make_plan(
             accounting=options.accounting,
             is_shared=is_shared,
             responses=options.responses,
-        )
-    elif options.order is not None and options.beta is not None:
-        parameters = PrivacyParameters(
-            options.order, options.beta, options.delta, options.neighbours, options.mixing_loss
+            weight_cap=options.weight_cap,
         )
     else:
-        raise PrivacyParameterError(f"The request has private text but no privacy parameters. {HOW}")
+        parameters = stated_parameters(options, together)
     if shares is not None:
         if options.accounting != "fixed":
             raise PrivacyParameterError(
@@ -143,7 +161,27 @@ def make_plan(
     return Plan(options, parameters, tuple(units), together, is_shared, shares)
 
 
-def _order_of_accounts(
+def stated_parameters(options: Options, together: int) -> PrivacyParameters:
+    """Return the per-token settings that a request says itself, by order and beta.
+
+    Args:
+        options: The request's options. Without a weight cap there is none; under replace neighbours a cap
+            says what ``mixing_loss`` is, if that is not said.
+        together: How many units take part in a token at least.
+
+    Raises:
+        PrivacyParameterError: If they are not said.
+    """
+    if options.order is None or options.beta is None:
+        raise PrivacyParameterError(f"The request has private text but no privacy parameters. {HOW}")
+    cap = 1.0 if options.weight_cap is None or together == 1 else options.weight_cap
+    mixing_loss = options.mixing_loss
+    if options.neighbours == "replace" and mixing_loss is None and cap < 1.0:
+        mixing_loss = mixing_loss_of(cap, together)
+    return PrivacyParameters(options.order, options.beta, options.delta, options.neighbours, mixing_loss, cap)
+
+
+def order_of_accounts(
     budget: PrivacyBudget, kept: float | None, best: Callable[[], float] | None
 ) -> float | None:
     """Return the order at which accounts are kept already, if a response within ``budget`` can be.
@@ -158,14 +196,15 @@ def _order_of_accounts(
     return max(kept, budget.best_order() if best is None else best())
 
 
-def _order_of_choices(options: Options, choices: int, together: int, is_shared: bool) -> float:
+def _order_of_choices(options: Options, delta: float, choices: int, together: int, is_shared: bool) -> float:
     assert options.epsilon is not None
     return best_choice_order(
-        PrivacyBudget(options.epsilon, options.delta),
+        PrivacyBudget(options.epsilon, delta),
         choices,
         options.max_tokens * options.responses,
         together,
         options.neighbours,
         options.accounting,
         is_shared,
+        options.weight_cap,
     )

@@ -25,19 +25,19 @@ def arrangements(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         [['system', 'user', 'user'], ['system', 'user'], ['user']]
     """
     yield messages
-    yield _joined(messages)
-    yield _joined(_without_system(messages))
+    yield joined(messages)
+    yield joined(_without_system(messages))
 
 
-def _joined(messages: Sequence[Message]) -> list[Message]:
-    """Join neighbours of one role, except messages of tools and calls of them."""
-    joined: list[Message] = []
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """Return a conversation with neighbours of one role joined, except messages of tools and calls of them."""
+    found: list[Message] = []
     for message in messages:
-        if joined and _is_plain(message) and _is_plain(joined[-1]) and joined[-1].role == message.role:
-            joined[-1] = Message(message.role, [*joined[-1].segments, _BETWEEN, *message.segments])
+        if found and _is_plain(message) and _is_plain(found[-1]) and found[-1].role == message.role:
+            found[-1] = Message(message.role, [*found[-1].segments, _BETWEEN, *message.segments])
         else:
-            joined.append(message)
-    return joined
+            found.append(message)
+    return found
 
 
 def _is_plain(message: Message) -> bool:

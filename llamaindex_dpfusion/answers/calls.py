@@ -136,7 +136,7 @@ def complete_answer(
 
 def _read(llm: ConfiguredLLM, said: dict[str, Any]) -> tuple[GenerationOptions, Sequence[str] | None]:
     """Return the options of a call, and the choices of which its answer is one, if there are any."""
-    choices = said.get("choices") or llm.choices
+    choices = llm.choices if said.get("choices") is None else said["choices"]
     if choices is not None and (said.get("tools") or said.get("json_schema") is not None):
         raise PrivacyParameterError(
             "The answer is one of the choices, or a call of a tool, or JSON of a schema. Ask for one of them."

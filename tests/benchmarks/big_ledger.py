@@ -11,22 +11,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dpfusion_core import PrivacyBudget, PrivacyLedger
+from dpfusion_core import BudgetPolicy, PrivacyBudget, PrivacyLedger
 from dpfusion_core.ledger.chain import AccountState, Balance
 from dpfusion_core.ledger.policy import split
 
 BATCH = 20_000
 ORDER, RESERVED, USED = 4.0, 2_000, 1_500  # 1e-12 nats
 BUDGET = PrivacyBudget(8.0, 1e-5)
+SHARE = BudgetPolicy().release_share
 
 
 def fill(ledger: PrivacyLedger, entries: int, units: int, name: str = "unit") -> None:
     """Write entries to a new ledger: an account for each of the units, then charges and settlements."""
     ledger.curator.open("first", BUDGET, order=ORDER)
-    budget = split(BUDGET, [ORDER], 1)[ORDER]
+    budget = split(BUDGET, [ORDER], 1, SHARE)[ORDER]
     keyring = ledger._access.store.keyring()
     names = [keyring.unit(f"{name}-{number}") for number in range(units)]
-    balances = {name: Balance(budget) for name in names}
+    kind = (8.0, 1e-5, 8.0, 1e-5, "fixed", "zero-out", 1, SHARE, 0)
+    states = {name: AccountState(name, *kind, {ORDER: Balance(budget)}) for name in names}
     opened, written = 0, 1
     while written < entries:
         with ledger._access.store.write() as connection:
@@ -35,20 +37,17 @@ def fill(ledger: PrivacyLedger, entries: int, units: int, name: str = "unit") ->
             while written < until:
                 if opened < units:
                     name = names[opened]
-                    state = AccountState(
-                        name, 8.0, 1e-5, 8.0, 1e-5, "fixed", "zero-out", 1, {ORDER: balances[name]}
-                    )
-                    transaction.open(state)
+                    transaction.open(states[name])
                     opened, written = opened + 1, written + 1
                 name = names[(written // 3) % opened]
                 reservation = secrets.token_hex(16)
-                balance = {ORDER: balances[name]}
-                balance[ORDER].spent += RESERVED
+                state = states[name]
+                state.balances[ORDER].spent += RESERVED
                 transaction.append(
-                    "reserve", name, reservation, {ORDER: RESERVED}, {"note": {"max_tokens": 100}}, balance
+                    "reserve", name, reservation, {ORDER: RESERVED}, {"note": {"max_tokens": 100}}, state
                 )
-                balance[ORDER].spent -= RESERVED - USED
-                transaction.append("settle", name, reservation, {ORDER: RESERVED - USED}, {}, balance)
+                state.balances[ORDER].spent -= RESERVED - USED
+                transaction.append("settle", name, reservation, {ORDER: RESERVED - USED}, {}, state)
                 written += 2
             transaction.finish()
 

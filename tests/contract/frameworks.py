@@ -66,6 +66,8 @@ class LangChain:
 
     def ask(self, model: Any, turns: Sequence[Turn], way: str = "whole", **call: Any) -> Reply:
         messages = [self._message(turn) for turn in turns]
+        if "json_schema" in call:  # as other providers call it
+            call["response_format"] = call.pop("json_schema")
         if way == "whole":
             answers = [model.invoke(messages, **call)]
         elif way == "awhole":

@@ -1,5 +1,6 @@
 """One contract for both frameworks; the oracle is the core, asked the same without a framework."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -385,3 +386,83 @@ def test_where_no_tool_may_be_called_no_text_is_held_back(framework: Framework, 
     assert reply.text == says
     assert reply.tool_calls == ()
     assert reply.finish_reason == "stop"
+
+
+# --- Answers out of few ---
+
+ALONE = [ANN, ASK]  # one unit, whose answer is sure at a large epsilon
+WARDS = ["ward A", "ward B"]
+FORM = {
+    "type": "object",
+    "properties": {"ill": {"type": "boolean"}, "ward": {"enum": ["A", "B"]}},
+    "required": ["ill", "ward"],
+}
+FILL = {"type": "function", "function": {"name": "fill", "description": "Fills a form.", "parameters": FORM}}
+
+
+def of_the_form(prompt: str) -> str:
+    return "B" if "ward" in prompt.rsplit("<user>", 1)[-1] else "yes"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_choice_is_that_of_the_core(framework: Framework, way: str) -> None:
+    ours, theirs = backend_saying("ward B"), backend_saying("ward B")
+    with opened_ledger(20.0) as of_core, opened_ledger(20.0) as of_framework:
+        engine = FusionEngine(ours, ledger=of_core)
+        expected = engine.choose(core_messages(ALONE), WARDS, epsilon=20.0, prior="uniform")
+        model = framework.model(
+            FusionEngine(theirs, ledger=of_framework), epsilon=20.0, max_tokens=7, top_k=3
+        )
+        reply = framework.ask(model, ALONE, way, choices=WARDS)
+        assert spent(of_framework, "ann") == spent(of_core, "ann")
+    assert theirs.requests == ours.requests
+    assert reply.pieces == ("ward B",)
+    assert reply.guarantee == expected.guarantee.as_dict()
+    assert reply.guarantee["mechanism"] == "choice"
+    assert reply.finish_reason == "stop"
+    assert reply.tokens == (expected.prompt_tokens, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"choices": []}, "at least two choices"),
+        ({"choices": ["one"]}, "at least two choices"),
+        ({"choices": ["one", " one"]}, "are the same"),
+        ({"choices": WARDS, "max_tokens": 7}, "no effect on a choice"),
+        ({"choices": WARDS, "prior": "flat"}, "prior"),
+        ({"choices": WARDS, "tools": [TOOL]}, "Ask for one of them"),
+        ({"choices": WARDS, "json_schema": FORM}, "Ask for one of them"),
+    ],
+    ids=str,
+)
+def test_what_is_no_choice_is_refused_alike(
+    framework: Framework, way: str, call: dict[str, Any], words: str
+) -> None:
+    backend = backend_saying()
+    with pytest.raises(PrivacyParameterError, match=words):
+        framework.ask(framework.model(FusionEngine(backend), epsilon=8.0), TURNS, way, **call)
+    assert not backend.requests
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_object_of_closed_fields_is_that_of_the_core(framework: Framework, way: str) -> None:
+    ours, theirs = backend_saying(of_the_form), backend_saying(of_the_form)
+    expected = FusionEngine(ours).fill(core_messages(ALONE), FORM, epsilon=40.0)
+    model = framework.model(FusionEngine(theirs), epsilon=40.0, max_tokens=5, top_k=3)
+    reply = framework.ask(model, ALONE, way, json_schema=FORM)
+    assert theirs.requests == ours.requests
+    assert json.loads(reply.text) == expected.value == {"ill": True, "ward": "B"}
+    assert reply.guarantee == expected.guarantee.as_dict()
+    assert reply.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_with_closed_arguments_is_that_of_the_core(framework: Framework, way: str) -> None:
+    expected = FusionEngine(backend_saying(of_the_form)).fill(core_messages(ALONE), FORM, epsilon=40.0)
+    model = framework.model(FusionEngine(backend_saying(of_the_form)), epsilon=40.0)
+    reply = framework.ask(model, ALONE, way, tools=[FILL], tool_choice="any")
+    assert reply.tool_calls == (("fill", expected.value),)
+    assert reply.guarantee == expected.guarantee.as_dict()
+    assert (reply.text, reply.finish_reason) == ("", "tool_calls")

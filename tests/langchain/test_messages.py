@@ -33,7 +33,7 @@ from dpfusion_core.errors import RefusedError
 from dpfusion_core.messages import DEFAULT_UNIT
 from langchain_dpfusion import PrivateDocumentFormatter, private_template
 from langchain_dpfusion.conversation import admit
-from langchain_dpfusion.messages import mark_private, private_block
+from langchain_dpfusion.marked_messages import mark_private, private_block
 from langchain_dpfusion.reading import has_private, hide, read, to_core
 
 FLAG: dict[str, Any] = {"is_private": True}

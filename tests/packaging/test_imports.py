@@ -18,6 +18,7 @@ FLOORS = {
     "messages": 0,
     "_validate": 0,
     "numbers": 0,
+    "services": 0,
     "threads": 0,
     "tiny": 0,
     "privacy": 1,
@@ -32,6 +33,7 @@ FLOORS = {
     "planning": 3,
     "charging": 3,
     "consensus": 3,
+    "releases": 3,
     "options": 1,
     "tokenization": 0,
     "tool_calling": 1,
@@ -53,6 +55,7 @@ BESIDE = {
     ("messages", "errors"),  # the exception tree is the lowest of all, it imports nothing
     ("_validate", "errors"),  # likewise
     ("units", "errors"),  # likewise
+    ("services", "errors"),  # likewise
     ("messages", "units"),  # the normal form of ids imports nothing but errors
     ("tokenization", "errors"),  # likewise
     ("options", "privacy"),  # what budgets, orders and rules there are, and which can be met
@@ -60,6 +63,8 @@ BESIDE = {
     ("consensus", "planning"),  # a consensus is planned and charged like a response
     ("consensus", "charging"),
     ("charging", "planning"),  # what a request may cost comes before its charge
+    ("charging", "releases"),  # likewise
+    ("releases", "planning"),  # both find the order of accounts
 }
 
 # What privacy/, the pure mathematics, may import beside the standard library.

@@ -5,6 +5,7 @@ protected, charged and refused alike wherever it comes from.
 """
 
 from dpfusion_core.adapters.calls import Call
+from dpfusion_core.adapters.closed import Closed, closed_answer
 from dpfusion_core.adapters.documents import DocumentUnit, document_unit, warn_unstable
 from dpfusion_core.adapters.engines import check_parts, load_engine
 from dpfusion_core.adapters.marks import Marks
@@ -25,6 +26,7 @@ __all__ = [
     "LONG",
     "SHORT",
     "Call",
+    "Closed",
     "DocumentUnit",
     "FinishedReply",
     "Marks",
@@ -37,6 +39,7 @@ __all__ = [
     "arguments_text",
     "check_parts",
     "check_unmarked",
+    "closed_answer",
     "decide",
     "document_unit",
     "effective_unmarked",

@@ -1,15 +1,17 @@
 """One call of an engine: within a time limit, tried again if the model fails, ended when it is cancelled.
 
-A call asks for text, or for one of several choices, which comes as a text of one piece.
+A call asks for text, or for an answer out of few, which comes as a text of one piece.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from dpfusion_core.choices import ChoiceResult
+from dpfusion_core.adapters.closed import Closed, closed_answer
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
@@ -50,6 +52,11 @@ class Call:
     max_retries: int = 0
     choices: Sequence[str] | None = None
 
+    @cached_property
+    def closed(self) -> Closed | None:
+        """How the call is answered by choices; None if its answer is written."""
+        return closed_answer(self.source, self.options, self.choices)
+
     def run(self, first: Callable[[], GenerationResult] | None = None) -> GenerationResult:
         """Return the whole answer.
 
@@ -63,7 +70,7 @@ class Call:
         attempts = _Attempts(self)
         while True:
             try:
-                if first is not None and attempts.failures == 0:
+                if first is not None and self.closed is None and attempts.failures == 0:
                     return first()
                 return join_chunks(list(self._chunks(attempts)))
             except BackendError:
@@ -75,7 +82,7 @@ class Call:
         attempts = _Attempts(self)
         while True:
             try:
-                if first is not None and attempts.failures == 0:
+                if first is not None and self.closed is None and attempts.failures == 0:
                     return await first()
                 async with aclosing(self._achunks(attempts)) as chunks:
                     return join_chunks([chunk async for chunk in chunks])
@@ -114,25 +121,20 @@ class Call:
                     raise
 
     def _chunks(self, attempts: "_Attempts") -> Generator[Chunk, None, None]:
-        if self.choices is not None:
-            yield _chunk(self.engine.choose(self.source, self.choices, **self.options))
+        if self.closed is not None:
+            yield self.closed.answer(self.engine, self.source, self.options)
             return
         with closing(self.engine.stream(self.source, **self.options)) as chunks:
             for chunk in chunks:
                 yield attempts.in_time(chunk)
 
     async def _achunks(self, attempts: "_Attempts") -> AsyncGenerator[Chunk, None]:
-        if self.choices is not None:
-            yield _chunk(await self.engine.achoose(self.source, self.choices, **self.options))
+        if self.closed is not None:
+            yield await asyncio.to_thread(self.closed.answer, self.engine, self.source, self.options)
             return
         async with aclosing(self.engine.astream(self.source, **self.options)) as chunks:
             async for chunk in chunks:
                 yield attempts.in_time(chunk)
-
-
-def _chunk(chosen: ChoiceResult) -> Chunk:
-    """Return a choice as the only piece of an answer."""
-    return Chunk(chosen.choice, (), "stop", chosen.guarantee, prompt_tokens=chosen.prompt_tokens)
 
 
 class _Attempts:

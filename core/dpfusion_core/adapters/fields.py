@@ -23,6 +23,7 @@ class OptionFields(BaseModel):
     order: float | None = None
     beta: float | None = None
     mixing_loss: float | None = None
+    weight_cap: float | None = None
     responses: int | None = None
     neighbours: Neighbours | None = None
     accounting: Accounting | None = None

@@ -58,6 +58,7 @@ _Units = Annotated[int, typer.Option(min=1, help="Number of privacy units of a r
 _Delta = Annotated[float, shown("delta")]
 _Relation = Annotated[Neighbours, shown("neighbours")]
 _Accounting = Annotated[Accounting, shown("accounting")]
+_Cap = Annotated[float | None, shown("weight_cap")]
 
 
 @app.command()
@@ -69,12 +70,15 @@ def calibrate(
     order: Annotated[float | None, shown("order", "--order", "--alpha")] = None,
     neighbours: _Relation = "zero-out",
     accounting: _Accounting = "fixed",
+    weight_cap: _Cap = None,
 ) -> None:
     """Turn an epsilon into the order and the largest beta within it."""
     from dpfusion_core.cli.numbers import run_calibrate
     from dpfusion_core.privacy import PrivacyBudget
 
-    run_calibrate(Console(), PrivacyBudget(epsilon, delta), max_tokens, units, order, neighbours, accounting)
+    run_calibrate(
+        Console(), PrivacyBudget(epsilon, delta), max_tokens, units, order, neighbours, accounting, weight_cap
+    )
 
 
 @app.command()
@@ -86,12 +90,23 @@ def epsilon(
     units: _Units = 1,
     neighbours: _Relation = "zero-out",
     accounting: _Accounting = "fixed",
+    mixing_loss: Annotated[float | None, shown("mixing_loss")] = None,
+    weight_cap: _Cap = None,
 ) -> None:
     """Turn an order (the paper's alpha) and beta into the epsilon that they guarantee."""
     from dpfusion_core.cli.numbers import run_epsilon
-    from dpfusion_core.privacy import PrivacyParameters
+    from dpfusion_core.options import Options
+    from dpfusion_core.planning import stated_parameters
 
-    parameters = PrivacyParameters(order, beta, delta, neighbours)
+    said = Options(
+        order=order,
+        beta=beta,
+        delta=delta,
+        neighbours=neighbours,
+        mixing_loss=mixing_loss,
+        weight_cap=weight_cap,
+    )
+    parameters = stated_parameters(said, units)
     run_epsilon(Console(), parameters, max_tokens, units, accounting)
 
 

@@ -14,7 +14,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from dpfusion_core.errors import LedgerError, errors_as
-from dpfusion_core.ledger import Account, PrivacyLedger
+from dpfusion_core.ledger import Account, BudgetPolicy, PrivacyLedger
 from dpfusion_core.ledger.files import open_private
 from dpfusion_core.ledger.verification import Progress
 from dpfusion_core.numbers import at_least, at_most
@@ -35,6 +35,9 @@ _KeyFile = Annotated[
 _Unit = Annotated[str, typer.Argument(help="Id of the privacy unit, as requests name it.")]
 _Epsilon = Annotated[float, typer.Option(help="Budget in nats.")]
 _Delta = Annotated[float, typer.Option(help="Probability that goes with epsilon.")]
+_ReleaseShare = Annotated[
+    float | None, typer.Option(help="Part of delta for releases (consensus): at least 0, below 1.")
+]
 _URL = "sqlite:///dpfusion-ledger.db"
 _PRIVATE = "private: for the curator only"
 _ROW = "{:<18}{:>10}{:>15}{:>12}  {:<10}  {:<10}  {}"
@@ -66,6 +69,7 @@ def budget(
     ] = None,
     accounting: Annotated[Accounting, typer.Option(help="Of the requests to come.")] = "fixed",
     neighbours: Annotated[Neighbours, typer.Option(help="What the budget is about.")] = "zero-out",
+    release_share: _ReleaseShare = None,
     url: _Url = _URL,
     key_file: _KeyFile = None,
 ) -> None:
@@ -73,7 +77,8 @@ def budget(
     wanted = PrivacyBudget(epsilon, delta)
     # Rounded down: an account at a slightly smaller order still takes requests at the best one.
     order = max(1.01, math.floor(wanted.best_order() * 100) / 100) if order is None else order
-    with _open(url, key_file) as ledger:
+    policy = BudgetPolicy() if release_share is None else BudgetPolicy(release_share=release_share)
+    with _open(url, key_file, policy=policy) as ledger:
         account = ledger.curator.open(unit, wanted, order=order, accounting=accounting, neighbours=neighbours)
         _show_account(account)
 
@@ -84,12 +89,14 @@ def amend(
     epsilon: _Epsilon,
     reason: Annotated[str, typer.Option(help="Why the budget changes; kept in the log in plain text.")],
     delta: _Delta = 1e-5,
+    release_share: _ReleaseShare = None,
     url: _Url = _URL,
     key_file: _KeyFile = None,
 ) -> None:
     """Change the budget of a unit. The change and its reason stay on record."""
     with _open(url, key_file, must_exist=True) as ledger:
-        account = ledger.curator.amend(unit, PrivacyBudget(epsilon, delta), reason)
+        wanted = PrivacyBudget(epsilon, delta)
+        account = ledger.curator.amend(unit, wanted, reason, release_share=release_share)
         _show_account(account)
 
 
@@ -137,7 +144,9 @@ def verify(
     console.print("[dim]Note the head elsewhere: a later verify can be asked whether it is still there.[/]")
 
 
-def _open(url: str, key_file: Path | None, must_exist: bool = False) -> PrivacyLedger:
+def _open(
+    url: str, key_file: Path | None, must_exist: bool = False, policy: BudgetPolicy | None = None
+) -> PrivacyLedger:
     from dpfusion_core.ledger import keys, place
 
     parsed = place.parse_url(url)
@@ -148,7 +157,7 @@ def _open(url: str, key_file: Path | None, must_exist: bool = False) -> PrivacyL
     key = None if key_file is None else keys.read_file(key_file)
     if key_file is not None and key is None:
         raise LedgerError(f"There is no key file {key_file}.")
-    return PrivacyLedger(url, key=key)
+    return PrivacyLedger(url, key=key, budget=policy)
 
 
 def _show_account(account: Account) -> None:
@@ -169,6 +178,12 @@ def _show_account(account: Account) -> None:
     console.print(
         f"budget  epsilon = {at_most(account.epsilon)}, delta = {at_most(account.delta)}, "
         f"accounting = {account.accounting}, neighbours = {account.neighbours}{share}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"releases  delta = {at_most(account.release_spent)} of {at_least(account.release_delta)} spent"
+        + (f" ({_PRIVATE})" if is_private else ""),
         highlight=False,
         soft_wrap=True,
     )

@@ -31,6 +31,7 @@ def run_calibrate(
     order: float | None,
     neighbours: Neighbours,
     accounting: Accounting,
+    weight_cap: float | None = None,
 ) -> None:
     """Print what each order makes of a budget, and the settings to use.
 
@@ -40,7 +41,14 @@ def run_calibrate(
     if order is None:
         order = round(budget.best_order(), 3)  # to be typed as it stands
     chosen = calibrate_beta(
-        budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours, accounting=accounting
+        budget.epsilon,
+        budget.delta,
+        max_tokens,
+        num_units,
+        order,
+        neighbours,
+        accounting=accounting,
+        weight_cap=weight_cap,
     )
     table = Table(
         "",
@@ -56,7 +64,9 @@ def run_calibrate(
     )
     for column in table.columns[1:]:
         column.justify = "right"
-    for row in compare_orders(budget, max_tokens, num_units, neighbours, accounting, chosen.order):
+    for row in compare_orders(
+        budget, max_tokens, num_units, neighbours, accounting, chosen.order, weight_cap=weight_cap
+    ):
         if row.parameters is None:
             table.add_row("", f"{row.order:.4g}", "cannot be met", "", "", style="dim")
             continue
@@ -71,8 +81,10 @@ def run_calibrate(
         )
     console.print(table)
     # Settings to be typed: rounded down, so that they stay within epsilon.
-    cap = "" if chosen.mixing_loss is None else f", mixing_loss={at_least(chosen.mixing_loss, 6)}"
-    settings = f"order={chosen.order}, beta={at_least(chosen.beta, 6)}{cap}"
+    caps = "" if chosen.mixing_loss is None else f", mixing_loss={at_least(chosen.mixing_loss, 6)}"
+    # At the same beta a smaller cap costs more: this one is rounded up.
+    caps += "" if chosen.weight_cap == 1.0 else f", weight_cap={at_most(chosen.weight_cap, 6)}"
+    settings = f"order={chosen.order}, beta={at_least(chosen.beta, 6)}{caps}"
     console.print(
         f"{settings} ({neighbours} neighbours, {accounting} accounting): {_meaning(budget, neighbours)}",
         highlight=False,

@@ -6,6 +6,9 @@ from .answerers import (
 from .consensus import (
     Consensus as Consensus,
 )
+from .server import (
+    ChatServer as ChatServer,
+)
 from .views import (
     plain_text as plain_text,
 )

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import DPFusionError, PrivacyParameterError, ViewError, errors_as
+from dpfusion_core.errors import BackendError, DPFusionError, PrivacyParameterError, errors_as
 from dpfusion_core.messages import Message
 
 
@@ -34,6 +34,10 @@ class Answerer(Protocol):
 
         Returns:
             The answers in order; None for a conversation that could not be answered. It is not told which.
+
+        Raises:
+            DPFusionError: If one conversation alone is asked and cannot be answered: why, in words that quote
+                no text.
         """
         ...
 
@@ -89,14 +93,17 @@ def each_or_none(
 ) -> list[str | None]:
     """Call a function for each conversation, several at a time; None where it raises or says no text.
 
-    What ends the program passes.
+    Raises:
+        DPFusionError: If there is one conversation alone, and the function raises.
     """
 
     def call(messages: Sequence[Message]) -> str | None:
         try:
-            with errors_as(ViewError, "A conversation could not be answered ({error})."):
+            with errors_as(BackendError, "The model could not answer ({error})."):
                 said = function(messages)
         except DPFusionError:
+            if len(conversations) == 1:
+                raise
             return None
         return said if isinstance(said, str) else None
 

@@ -18,6 +18,7 @@ from dpfusion_core.consensus.views import (
     question_of,
     speaking_units,
     units_of,
+    without_seams,
 )
 from dpfusion_core.errors import (
     BackendError,
@@ -32,10 +33,15 @@ from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.options import Options
 from dpfusion_core.placeholders import Placeholder
-from dpfusion_core.privacy import PrivacyGuarantee
+from dpfusion_core.privacy import (
+    PrivacyGuarantee,
+    Released,
+    VoteRelease,
+    calibrate_votes,
+    check_reach,
+    release_votes,
+)
 from dpfusion_core.privacy.guarantee import Tagging
-from dpfusion_core.privacy.release import VoteRelease, calibrate_votes, check_reach
-from dpfusion_core.privacy.releasing import Released, release_votes
 
 TOKENS_PER_ITEM = 48
 """Tokens of an answer for each item that it may name."""
@@ -94,7 +100,7 @@ def make_question(
     )
     if options.retrieval != "covered":  # else how many documents there are is private
         check_documents(len(units_of(messages)), rule)
-    return Question(tuple(messages), options, placeholder, tagging, rule)
+    return Question(without_seams(messages), options, placeholder, tagging, rule)
 
 
 def check_documents(units: int, rule: VoteRelease) -> None:

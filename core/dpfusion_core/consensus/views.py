@@ -17,6 +17,58 @@ def units_of(messages: Sequence[Message]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(unit for message in messages for unit in message.units))
 
 
+def without_seams(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return a conversation that shows nowhere how many documents there are.
+
+    Documents that follow each other in messages of their own stand in one, and of the blanks between documents only
+    those are left that part two texts of one unit. Else a document that joins would change what all others are asked.
+
+    Example:
+        >>> letters = [Segment(f"Letter {n}", is_private=True, unit=f"l{n}") for n in (1, 2)]
+        >>> chat = [Message("user", [letters[0], Segment(" "), letters[1]]), Message("user", [letters[0]])]
+        >>> [[(segment.text, segment.unit) for segment in message.segments] for message in without_seams(chat)]
+        [[('Letter 1', 'l1'), ('Letter 2', 'l2'), (' ', 'l1'), ('Letter 1', 'l1')]]
+    """
+    found: list[Message] = []
+    for message in messages:
+        before = found[-1] if found else None
+        if (
+            before is not None
+            and before.role == message.role
+            and _is_document(before)
+            and _is_document(message)
+        ):
+            found[-1] = replace(before, content=[*before.segments, Segment("\n\n"), *message.segments])
+        else:
+            found.append(message)
+    return tuple(
+        replace(message, content=_seamless(message.segments), is_private=False, unit=None)
+        for message in found
+    )
+
+
+def _is_document(message: Message) -> bool:
+    return message.tool_call_id is None and all(s.is_private or not s.text.strip() for s in message.segments)
+
+
+def _seamless(segments: Sequence[Segment]) -> list[Segment]:
+    found: list[Segment] = []
+    parted: dict[str | None, str] = {}  # the first blank behind the last text of each unit
+    for i, segment in enumerate(segments):
+        rest = next((s for s in segments[i:] if s.is_private or s.text.strip()), None)
+        if segment.is_private:
+            if parted.get(segment.unit):
+                found.append(replace(segment, text=parted[segment.unit]))
+            found.append(segment)
+            parted[segment.unit] = ""
+        elif parted and not segment.text.strip() and rest is not None and rest.is_private:
+            parted = {unit: blank or segment.text for unit, blank in parted.items()}
+        else:
+            found.append(segment)
+            parted = {}
+    return found
+
+
 def own_view(messages: Sequence[Message], unit: str) -> list[Message]:
     """Return what a unit alone is asked: the public messages and its own segments, which stay marked.
 

@@ -138,6 +138,7 @@ class Rewriter:
             "delta": chosen.delta,
             "neighbours": chosen.neighbours,
             "mixing_loss": chosen.mixing_loss,
+            "weight_cap": chosen.weight_cap,
         }
         work.charge = DocumentCharge(plan, charges.enter_context(charged(plan, self._ledger, document=True)))
         return work

@@ -41,7 +41,11 @@ class OwnModel:
         max_tokens: int,
         json_schema: Mapping[str, Any] | None = None,
     ) -> list[str | None]:
-        """Answer conversations greedily; see :class:`~dpfusion_core.consensus.Answerer`."""
+        """Answer conversations greedily; see :class:`~dpfusion_core.consensus.Answerer`.
+
+        Raises:
+            DPFusionError: If one conversation alone is asked and cannot be answered.
+        """
         given: GenerationOptions = {"max_tokens": max_tokens, "temperature": 0.0, "json_schema": json_schema}
         found: list[str | None] = []
         for start in range(0, len(conversations), self._at_once):
@@ -50,6 +54,8 @@ class OwnModel:
             for chat, answer in zip(chats, answers, strict=True):
                 # A failure may be of another conversation's making: alone, it is its own.
                 said = self._together([chat], given)[0] if isinstance(answer, BackendError) else answer
+                if isinstance(said, DPFusionError) and len(conversations) == 1:
+                    raise said
                 found.append(said.text if isinstance(said, GenerationResult) else None)
         return found
 

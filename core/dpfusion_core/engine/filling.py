@@ -52,12 +52,22 @@ def plain_question(asked: ClosedField) -> str:
         >>> plain_question(ClosedField(("is_ill",), {"yes": True, "no": False}, "Is she ill?"))
         'Is she ill?'
     """
-    words = " of the ".join(name.replace("_", " ") for name in reversed(asked.path))
+    words = words_of(asked.path)
     if asked.member is not None:
         return f"{asked.description or f'{words[:1].upper()}{words[1:]}:'} {asked.member}? Answer yes or no."
     if set(asked.values) == {"yes", "no"}:
         return asked.description or f"{words[:1].upper()}{words[1:]}? Answer yes or no."
     return asked.description or f"What is the {words}?"
+
+
+def words_of(path: Sequence[str]) -> str:
+    """Return a field's name in words.
+
+    Example:
+        >>> words_of(["patient", "home_ward"])
+        'home ward of the patient'
+    """
+    return " of the ".join(name.replace("_", " ") for name in reversed(path))
 
 
 def fill(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import amounts
 from dpfusion_core.ledger.chain import AccountState
+from dpfusion_core.ledger.policy import conversion_delta
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
 
@@ -22,11 +23,14 @@ class Reservation:
             budget, which is private.
         exhausted: Units that were granted nothing because their budget does not suffice. Fixed
             accounting only; always empty under adaptive accounting.
+        whole: Units that were granted all that was asked, delta included. Not shown by ``repr``: private
+            under adaptive accounting.
     """
 
     id: str
     granted: Mapping[str, float] = field(repr=False)
     exhausted: tuple[str, ...] = field(default=(), repr=False)
+    whole: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ class Account:
         delta: The budget's probability.
         accounting: "fixed" or "adaptive". Under adaptive accounting what was spent is private.
         neighbours: The neighbour relation that the budget is about.
-        shares: Into how many parts delta was divided when the account was opened.
+        shares: Into how many parts delta's part for the conversion was divided when the account was opened.
         balances: Budget and charges by order.
+        release_share: Part of delta that is for releases, set down when the account was opened.
+        release_spent: What releases have spent of delta, reservations included. Not shown by ``repr``.
     """
 
     unit: str
@@ -68,16 +74,25 @@ class Account:
     neighbours: Neighbours
     shares: int
     balances: tuple[OrderBalance, ...]
+    release_share: float
+    release_spent: float = field(repr=False)
+
+    @property
+    def release_delta(self) -> float:
+        """What releases may spend of delta in all."""
+        return amounts.as_delta(amounts.split_delta(self.delta, self.release_share)[1])
 
     @property
     def spent_epsilon(self) -> float:
-        """What has been spent, as an epsilon at ``delta``, at the order where it is least.
+        """What has been spent, as an epsilon at delta's part for it, at the order where it is least.
 
         For the curator. What is guaranteed is the budget; under adaptive accounting this number is a
         function of private data and no guarantee at all.
         """
         return min(
-            rdp_to_epsilon(balance.spent, balance.order, self.delta / self.shares)
+            rdp_to_epsilon(
+                balance.spent, balance.order, conversion_delta(self.delta, self.release_share, self.shares)
+            )
             for balance in self.balances
             if balance.is_open
         )
@@ -101,6 +116,8 @@ def as_account(state: AccountState, unit: str) -> Account:
             )
             for order, balance in state.balances.items()
         ),
+        release_share=state.release_share,
+        release_spent=amounts.as_delta(state.release_spent),
     )
 
 

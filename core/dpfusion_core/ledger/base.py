@@ -110,6 +110,7 @@ class Access:
                 "unit's collection in its BudgetPolicy, or open the account: `dpfusion ledger budget`."
             )
         orders = (self.policy.orders if accounting == "fixed" else None) or (order,)
+        budgets = split(budget, orders, len(orders), self.policy.release_share)
         state = AccountState(
             unit=hashed,
             epsilon=budget.epsilon,
@@ -119,7 +120,9 @@ class Access:
             accounting=accounting,
             neighbours=neighbours,
             shares=len(orders),
-            balances={each: Balance(amount) for each, amount in split(budget, orders, len(orders)).items()},
+            release_share=float(self.policy.release_share),
+            release_spent=0,
+            balances={each: Balance(amount) for each, amount in budgets.items()},
         )
         transaction.open(state)
         return state

@@ -17,9 +17,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from dpfusion_core.errors import LedgerError, PrivacyParameterError, errors_as
+from dpfusion_core.ledger.amounts import split_delta
 from dpfusion_core.ledger.keys import Keyring
 
 Kind = Literal["open", "reserve", "settle", "amend"]
+_DELTA = "delta"  # beside the orders, the key of an amount of probability
 CHANGED = "Something in the {} of the ledger was changed from outside: run `dpfusion ledger verify`."
 GENESIS = "0" * 64  # stands before the first entry
 
@@ -43,6 +45,7 @@ class LedgerEntry:
         details: What else was recorded: the caller's note, the budget, the reason of an amendment.
         previous: ``hash`` of the entry before.
         hash: Authentication code of this entry and ``previous``.
+        delta: Amount of probability for releases, in 1e-18; private like ``amounts``.
     """
 
     seq: int
@@ -54,6 +57,7 @@ class LedgerEntry:
     details: Mapping[str, Any]
     previous: str
     hash: str
+    delta: int = field(default=0, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as a line of an export: values that JSON knows."""
@@ -63,7 +67,7 @@ class LedgerEntry:
             "kind": self.kind,
             "unit": self.unit,
             "reservation": self.reservation,
-            "amounts": {repr(order): amount for order, amount in self.amounts.items()},
+            "amounts": as_written(self.amounts, self.delta),
             "details": dict(self.details),
             "previous": self.previous,
             "hash": self.hash,
@@ -90,8 +94,20 @@ class AccountState:
     opened_delta: float
     accounting: str
     neighbours: str
-    shares: int  # into how many parts delta was divided
+    shares: int  # into how many parts delta's part for the conversion was divided
+    release_share: float  # of delta, for releases
+    release_spent: int  # of it, in 1e-18
     balances: dict[float, Balance]
+
+    @property
+    def release_left(self) -> int:
+        """What is left of delta for releases, in 1e-18; below 0 where the budget was lowered since."""
+        return split_delta(self.delta, self.release_share)[1] - self.release_spent
+
+
+def as_written(amounts: Mapping[float, int], delta: int) -> dict[str, int]:
+    """Return amounts by order, and one of probability if there is any, as a row of the log holds them."""
+    return {repr(order): amount for order, amount in amounts.items()} | ({_DELTA: delta} if delta else {})
 
 
 def canonical(value: object) -> str:
@@ -141,7 +157,14 @@ def _quoted(text: str) -> str:
 @lru_cache(maxsize=4096)  # many entries charge the same
 def read_amounts(text: str) -> Mapping[float, int]:
     """Return the amounts of a row by order."""
-    return MappingProxyType({float(order): amount for order, amount in json.loads(text).items()})
+    written = json.loads(text)
+    return MappingProxyType({float(order): amount for order, amount in written.items() if order != _DELTA})
+
+
+@lru_cache(maxsize=4096)
+def read_delta(text: str) -> int:
+    """Return the amount of probability among the amounts of a row, in 1e-18."""
+    return int(json.loads(text).get(_DELTA, 0))
 
 
 @lru_cache(maxsize=4096)
@@ -167,6 +190,7 @@ def as_entry(row: Sequence[Any]) -> LedgerEntry:
             unit=unit,
             reservation=reservation,
             amounts=read_amounts(amounts),
+            delta=read_delta(amounts),
             details=dict(read_details(details)),
             previous=previous,
             hash=code,

@@ -19,14 +19,18 @@ class Charge:
     Attributes:
         granted: An amount at an order of at most the request's ``max_order``.
         charges: What is charged, by order.
+        delta: What is charged of the account's delta for releases, in 1e-18.
         closed: Orders that close, because nothing is known of the loss there.
         share: The part of the asked loss that the account could pay, at most 1.
+        is_whole: Whether all that was asked has been granted; private under adaptive accounting.
     """
 
     granted: int
     charges: Mapping[float, int]
+    delta: int
     closed: tuple[float, ...]
     share: Fraction
+    is_whole: bool
 
     @property
     def fits(self) -> bool:
@@ -39,7 +43,8 @@ def weigh(account: AccountState, loss: RenyiLoss, unit: str) -> Charge:
 
     Fixed accounting: the loss fits if it does at some open order at which it is known; it is charged
     at all of these, at those where it does not fit too. Adaptive accounting, which has one order:
-    what is left, and no more than asked.
+    what is left, and no more than asked. The loss's delta is weighed likewise, against what is left of the
+    account's delta for releases. Where that is below 0, because the budget was lowered, nothing fits.
 
     Raises:
         PrivacyParameterError: If nothing is known of the loss at any open order.
@@ -53,21 +58,25 @@ def weigh(account: AccountState, loss: RenyiLoss, unit: str) -> Charge:
         )
     asked = {order: amounts.charge(loss.at(order)) for order in usable}
     left = {order: account.balances[order].budget - account.balances[order].spent for order in usable}
+    delta, delta_left = amounts.delta_charge(loss.delta), account.release_left
     if account.accounting == "adaptive":
         (order,) = usable
         wanted = asked[order]
-        available = max(0, left[order])
+        available = max(0, left[order]) if delta_left >= 0 else 0
         granted = available if wanted is None else min(wanted, available)
-        return Charge(granted, {order: granted}, (), Fraction(1))
+        delta_granted = min(delta, max(0, delta_left))
+        is_whole = granted == wanted and delta_granted == delta and delta_left >= 0
+        return Charge(granted, {order: granted}, delta_granted, (), Fraction(1), is_whole)
     shares = {order: _share(amount, left[order]) for order, amount in asked.items()}
     best = max(usable, key=lambda order: shares[order])
+    share = min(shares[best], _share(delta, delta_left))
     known = {
         order: amount
         for order, amount in asked.items()
         if amount is not None and account.balances[order].spent + amount <= amounts.LARGEST_SUM
     }
     closed = tuple(order for order, each in account.balances.items() if each.is_open and order not in known)
-    return Charge(asked[best] or 0, known, closed, shares[best])
+    return Charge(asked[best] or 0, known, delta, closed, share, share == 1)
 
 
 def apply(account: AccountState, charge: Charge) -> None:
@@ -76,6 +85,7 @@ def apply(account: AccountState, charge: Charge) -> None:
         account.balances[order].spent += amount
     for order in charge.closed:
         account.balances[order].is_open = False
+    account.release_spent += charge.delta
 
 
 def refunds(charged: Mapping[float, int], used: RenyiLoss | None) -> dict[float, int]:
@@ -88,6 +98,11 @@ def refunds(charged: Mapping[float, int], used: RenyiLoss | None) -> dict[float,
         spent = amounts.charge(used.at(order)) if used is not None and order <= used.max_order else None
         back[order] = 0 if spent is None else amount - min(spent, amount)
     return back
+
+
+def refunded_delta(charged: int, used: RenyiLoss | None) -> int:
+    """Return what is given back of a charge to the delta for releases, as ``refunds`` does."""
+    return 0 if used is None else charged - min(amounts.delta_charge(used.delta), charged)
 
 
 def exhausted_error(charges: Mapping[str, Charge]) -> BudgetExhaustedError:

@@ -9,7 +9,7 @@ from dpfusion_core.ledger import chain, charges
 from dpfusion_core.ledger.account import Account, as_account, no_account
 from dpfusion_core.ledger.base import Access, check_choice, check_kind
 from dpfusion_core.ledger.chain import AccountState, LedgerEntry
-from dpfusion_core.ledger.policy import split
+from dpfusion_core.ledger.policy import check_share, split
 from dpfusion_core.ledger.verification import Progress, Verification, parse_head
 from dpfusion_core.privacy.budget import PrivacyBudget
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
@@ -72,7 +72,9 @@ class LedgerCurator:
                 self._check_orders(state, order, unit)
         return as_account(state, unit_id(unit))
 
-    def amend(self, unit: str, budget: PrivacyBudget, reason: str) -> Account:
+    def amend(
+        self, unit: str, budget: PrivacyBudget, reason: str, *, release_share: float | None = None
+    ) -> Account:
         """Change the budget of a unit, on record. The orders of its account stay.
 
         A budget below what has been spent is allowed: the unit is exhausted then.
@@ -81,6 +83,7 @@ class LedgerCurator:
             unit: The unit's id.
             budget: The new budget.
             reason: Why; it is kept in the log, in plain text.
+            release_share: Part of delta that is for releases; None keeps the one of the account.
 
         Returns:
             The account.
@@ -100,15 +103,17 @@ class LedgerCurator:
             state = transaction.accounts([hashed]).get(hashed)
             if state is None:
                 raise no_account(unit)
-            budgets = split(budget, list(state.balances), state.shares)
+            if release_share is not None:
+                state.release_share = check_share(release_share)
+            budgets = split(budget, list(state.balances), state.shares, state.release_share)
             state.epsilon, state.delta = budget.epsilon, budget.delta
             for order, balance in state.balances.items():
                 balance.budget = budgets.get(order, 0)
             recorded = {order: balance.budget for order, balance in state.balances.items()}
             details = {"epsilon": budget.epsilon, "delta": budget.delta, "reason": reason.strip()}
-            details |= {"shares": state.shares}
+            details |= {"shares": state.shares, "release_share": state.release_share}
             transaction.set_budget(state)
-            transaction.append("amend", hashed, None, recorded, details, state.balances)
+            transaction.append("amend", hashed, None, recorded, details, state)
             transaction.finish()
         return as_account(state, unit_id(unit))
 

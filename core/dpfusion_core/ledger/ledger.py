@@ -87,6 +87,11 @@ class PrivacyLedger:
     def __repr__(self) -> str:
         return f"PrivacyLedger({self._access.name!r})"
 
+    @property
+    def release_share(self) -> float:
+        """Part of delta that is for releases in accounts that this ledger opens."""
+        return self._access.policy.release_share
+
     def entity_key(self) -> bytes:
         """Return the secret from which ids of entities are made: the same as long as the ledger's key is.
 
@@ -108,7 +113,8 @@ class PrivacyLedger:
         """Charge the worst case of a request to all of its units, or to none.
 
         Args:
-            losses: The most that each unit may lose, by unit id, in any spelling.
+            losses: The most that each unit may lose, by unit id, in any spelling. Its delta is charged to the
+                account's delta for releases.
             order: Rényi order at which a new account is kept, unless the policy names orders.
             accounting: "fixed": a unit can pay all or nothing. "adaptive": it is granted what is left,
                 silently, possibly 0; the reservation then tells private things.
@@ -171,7 +177,13 @@ class PrivacyLedger:
                     charges.apply(state, charge)
                     extra = {"closed": charge.closed} if charge.closed else {}
                     transaction.append(
-                        "reserve", state.unit, identifier, charge.charges, details | extra, state.balances
+                        "reserve",
+                        state.unit,
+                        identifier,
+                        charge.charges,
+                        details | extra,
+                        state,
+                        charge.delta,
                     )
                 else:
                     transaction.append("reserve", state.unit, identifier, {}, details | {"exhausted": True})
@@ -180,7 +192,8 @@ class PrivacyLedger:
             unit: amounts.nats_at_most(charge.granted) if charge.fits else 0.0
             for unit, charge in asked.items()
         }
-        return Reservation(identifier, granted, exhausted)
+        whole = frozenset(unit for unit, charge in asked.items() if charge.is_whole)
+        return Reservation(identifier, granted, exhausted, whole)
 
     def settle(self, reservation: Reservation, used: Mapping[str, RenyiLoss]) -> None:
         """Give back what was reserved and not used.
@@ -189,8 +202,8 @@ class PrivacyLedger:
 
         Args:
             reservation: What ``reserve`` returned.
-            used: What each unit has lost. A unit that is not named counts as having lost all that was
-                reserved for it, and likewise at orders above a loss's ``max_order``.
+            used: What each unit has lost, with its delta. A unit that is not named counts as having lost all
+                that was reserved for it, and likewise at orders above a loss's ``max_order``.
 
         Raises:
             PrivacyParameterError: If a unit is not one of the reservation's.
@@ -212,13 +225,20 @@ class PrivacyLedger:
                 raise LedgerError("The reservation has been settled already.")
             states = transaction.accounts([row.unit for row in rows])
             for row in rows:
-                back = charges.refunds(chain.read_amounts(row.amounts), losses.get(row.unit))
+                used_up = losses.get(row.unit)
+                back = charges.refunds(chain.read_amounts(row.amounts), used_up)
+                delta = charges.refunded_delta(chain.read_delta(row.amounts), used_up)
                 state = states.get(row.unit)
-                if state is None or any(_spent(state, order) < amount for order, amount in back.items()):
+                if (
+                    state is None
+                    or any(_spent(state, order) < amount for order, amount in back.items())
+                    or state.release_spent < delta
+                ):
                     raise LedgerError("The balances do not agree with the log: run `dpfusion ledger verify`.")
                 for order, amount in back.items():
                     state.balances[order].spent -= amount
-                transaction.append("settle", state.unit, reservation.id, back, {}, state.balances)
+                state.release_spent -= delta
+                transaction.append("settle", state.unit, reservation.id, back, {}, state, delta)
             transaction.finish()
 
     def account(self, unit: str) -> Account:

@@ -40,6 +40,9 @@ class BudgetPolicy:
             that fits is used. ``hr/`` holds what is below ``hr``, ``hr`` holds ``hr-old`` too.
         orders: Rényi orders at which fixed accounts are kept. None for one, the order of the first
             request, which has all of delta. Name several if requests will use different ones.
+        release_share: Part of every delta that is for releases (:mod:`dpfusion_core.privacy.release`), each of
+            which has a delta of its own; the rest is for the conversion of Rényi loss. It is set down when an
+            account is opened. With 0 no release can be charged.
 
     Raises:
         PrivacyParameterError: If a value is out of range.
@@ -53,11 +56,13 @@ class BudgetPolicy:
     default: PrivacyBudget | None = None
     collections: Mapping[str, PrivacyBudget] = field(default_factory=dict)
     orders: Sequence[float] | None = None
+    release_share: float = 0.1
 
     def __post_init__(self) -> None:
         budgets = [*self.collections.values(), *([] if self.default is None else [self.default])]
         if not all(isinstance(budget, PrivacyBudget) for budget in budgets):
             raise PrivacyParameterError("Expected every budget of a policy to be a PrivacyBudget.")
+        check_share(self.release_share)
         collections = {unit_prefix(prefix): budget for prefix, budget in self.collections.items()}
         if len(collections) < len(self.collections):
             raise PrivacyParameterError("Two keys of collections are spellings of one prefix. Keep one.")
@@ -79,13 +84,39 @@ class BudgetPolicy:
         return self.collections[max(prefixes, key=len)] if prefixes else self.default
 
 
-def split(budget: PrivacyBudget, orders: Sequence[float], shares: int) -> dict[float, int]:
+def check_share(share: float) -> float:
+    """Return the part of delta that is for releases, or raise ``PrivacyParameterError``."""
+    if not 0.0 <= _validate.unit_interval(share, "release_share") < 1.0:
+        raise PrivacyParameterError(f"Expected 0 <= release_share < 1, got {share!r}.")
+    return float(share)
+
+
+def conversion_delta(delta: float, release_share: float, shares: int = 1) -> float:
+    """Return what is left of an account's delta for the conversion of Rényi loss at one of its orders.
+
+    Raises:
+        PrivacyParameterError: If it is too little.
+    """
+    part = amounts.split_delta(delta, release_share)[0] / shares
+    if part < _validate.SMALLEST_DELTA:
+        raise PrivacyParameterError(
+            f"delta={delta} is too small to be split: release_share={release_share} of it is for releases, and "
+            f"{shares} order{'s share' if shares > 1 else ' has'} the rest, at least {_validate.SMALLEST_DELTA:g} "
+            "each. Use a larger delta, fewer orders, or release_share=0 where no releases are asked for."
+        )
+    return part
+
+
+def split(
+    budget: PrivacyBudget, orders: Sequence[float], shares: int, release_share: float
+) -> dict[float, int]:
     """Return the budget at each order, delta shared equally: amounts of 1e-12 nats, rounded down.
 
     Args:
         budget: What may be lost in all.
         orders: Rényi orders.
-        shares: Into how many parts delta is divided; at least the number of orders.
+        shares: Into how many parts delta's part for the conversion is divided; at least the number of orders.
+        release_share: Part of delta that is for releases.
 
     Returns:
         The orders at which some loss, however small, can be certified, with their budgets.
@@ -93,7 +124,7 @@ def split(budget: PrivacyBudget, orders: Sequence[float], shares: int) -> dict[f
     Raises:
         PrivacyParameterError: If there is no such order.
     """
-    part = PrivacyBudget(budget.epsilon, budget.delta / shares)
+    part = PrivacyBudget(budget.epsilon, conversion_delta(budget.delta, release_share, shares))
     found = {order: amount for order in orders if (amount := amounts.budget(part.loss_at(order))) > 0}
     if not found:
         order = max(orders)

@@ -139,8 +139,10 @@ def _group(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[str, AccountState]]:
         state: AccountState | None = None
         for row in of_unit:
             if state is None:
-                state = AccountState(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], {})
-            order, budget, spent, is_open = row[8:]
+                state = AccountState(
+                    row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], {}
+                )
+            order, budget, spent, is_open = row[10:]
             if order is not None:  # of an account without balances
                 state.balances[order] = Balance(budget, spent, is_open)
         assert state is not None
@@ -159,13 +161,16 @@ def _sound(
 
 def _is_sound(state: AccountState) -> bool:
     """Return whether an account is of the types that the ledger writes, so that it can be reckoned with."""
-    numbers = (state.epsilon, state.delta, state.opened_epsilon, state.opened_delta, *state.balances)
-    whole = (state.shares, *(n for each in state.balances.values() for n in (each.budget, each.spent)))
+    opened = state.opened_epsilon, state.opened_delta
+    numbers = (state.epsilon, state.delta, *opened, state.release_share, *state.balances)
+    spent = (n for each in state.balances.values() for n in (each.budget, each.spent))
+    whole = (state.shares, state.release_spent, *spent)
     return (
         type(state.unit) is str
         and all(type(number) in (int, float) for number in numbers)
         and all(type(number) is int for number in whole)
         and state.shares > 0
+        and 0.0 <= state.release_share < 1.0
         and any(each.is_open for each in state.balances.values())
         and all(each.is_open in (True, False) for each in state.balances.values())
     )

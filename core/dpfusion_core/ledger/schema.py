@@ -35,6 +35,8 @@ accounts = sa.Table(
     sa.Column("accounting", sa.String(16), nullable=False),
     sa.Column("neighbours", sa.String(16), nullable=False),
     sa.Column("shares", sa.Integer, nullable=False),
+    sa.Column("release_share", sa.Double, nullable=False),
+    sa.Column("release_spent", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,  # rows lie in the order of their units, in which they are examined
 )
 
@@ -79,9 +81,22 @@ _TRIGGERS = {
 }
 
 
+_RELEASES = ("release_share", "release_spent")  # columns since version 3
+
+
 def _first(connection: sa.Connection) -> None:
     # When a migration changes the tables, those of this one must be frozen here: it describes version 1.
-    metadata.create_all(connection, checkfirst=False)
+    first = sa.MetaData()
+    for table in metadata.sorted_tables:
+        table.to_metadata(first)
+    columns = [
+        sa.Column(each.name, each.type, primary_key=each.primary_key, nullable=False)
+        for each in accounts.c
+        if each.name not in _RELEASES
+    ]
+    first.remove(first.tables[accounts.name])
+    sa.Table(accounts.name, first, *columns, sqlite_with_rowid=False)
+    first.create_all(connection, checkfirst=False)
     for statement in _TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
@@ -98,8 +113,16 @@ def _normal_ids(connection: sa.Connection) -> None:
         )
 
 
+def _releases(connection: sa.Connection) -> None:
+    # An account of version 2 has all of its delta for the conversion: none is left for releases.
+    for name in _RELEASES:
+        kind = accounts.c[name].type.compile(connection.dialect)
+        added = f"ALTER TABLE {accounts.name} ADD COLUMN {name} {kind} DEFAULT 0 NOT NULL"
+        connection.exec_driver_sql(added)
+
+
 # What brings a ledger from version n to n + 1, in order. Never change or remove one that was released.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _normal_ids)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _normal_ids, _releases)
 
 
 def read_version(connection: sa.Connection) -> tuple[int, str] | None:

@@ -32,7 +32,16 @@ _SET_BALANCE = (
 _SET_BUDGET = (
     sa.update(accounts)
     .where(accounts.c.unit == sa.bindparam("of_unit"))
-    .values(epsilon=sa.bindparam("new_epsilon"), delta=sa.bindparam("new_delta"))
+    .values(
+        epsilon=sa.bindparam("new_epsilon"),
+        delta=sa.bindparam("new_delta"),
+        release_share=sa.bindparam("new_share"),
+    )
+)
+_SET_RELEASED = (
+    sa.update(accounts)
+    .where(accounts.c.unit == sa.bindparam("of_unit"))
+    .values(release_spent=sa.bindparam("new_released"))
 )
 _SET_HEAD = sa.update(meta).values(
     seq=sa.bindparam("new_seq"), head=sa.bindparam("new_head"), time=sa.bindparam("new_time")
@@ -65,6 +74,7 @@ class Transaction:
         self._time = _time_of(now, last)
         self._entries: list[dict[str, Any]] = []
         self._changed: dict[tuple[str, float], Balance] = {}
+        self._released: dict[str, int] = {}
 
     def accounts(self, units: Collection[str]) -> dict[str, AccountState]:
         """Return the accounts that exist of these units, by keyed hash."""
@@ -100,13 +110,15 @@ class Transaction:
             "accounting": account.accounting,
             "neighbours": account.neighbours,
             "shares": account.shares,
+            "release_share": account.release_share,
         }
         budgets = {order: balance.budget for order, balance in account.balances.items()}
         self.append("open", account.unit, None, budgets, details)
 
     def set_budget(self, account: AccountState) -> None:
-        """Store an account's new epsilon and delta; its balances are stored by ``append``."""
+        """Store an account's new epsilon, delta and split; its balances are stored by ``append``."""
         values = {"of_unit": account.unit, "new_epsilon": account.epsilon, "new_delta": account.delta}
+        values |= {"new_share": account.release_share}
         self._connection.execute(_SET_BUDGET, values)
 
     def append(
@@ -116,16 +128,17 @@ class Transaction:
         reservation: str | None,
         amounts: Mapping[float, int],
         details: Mapping[str, Any],
-        changed: Mapping[float, Balance] | None = None,
+        changed: AccountState | None = None,
+        delta: int = 0,
     ) -> None:
-        """Add an entry to the log, and the balances that it changed."""
+        """Add an entry to the log, and the account that it changed, ``delta`` of it for releases."""
         row: dict[str, Any] = {
             "seq": self._seq + 1,
             "time": self._time,
             "kind": kind,
             "unit": unit,
             "reservation": reservation,
-            "amounts": chain.canonical({repr(order): amount for order, amount in amounts.items()}),
+            "amounts": chain.canonical(chain.as_written(amounts, delta)),
             "details": chain.canonical(dict(details)),
             "previous": self._hash,
             "hash": "",
@@ -133,7 +146,9 @@ class Transaction:
         row["hash"] = chain.seal(self._keyring, tuple(row.values()))
         self._seq, self._hash = row["seq"], row["hash"]
         self._entries.append(row)
-        self._changed |= {(unit, order): balance for order, balance in (changed or {}).items()}
+        if changed is not None:
+            self._changed |= {(unit, order): balance for order, balance in changed.balances.items()}
+            self._released |= {unit: changed.release_spent} if delta else {}
 
     def finish(self) -> None:
         """Write what has been gathered; it counts once the caller commits."""
@@ -152,6 +167,9 @@ class Transaction:
                 for (unit, order), balance in self._changed.items()
             ]
             self._connection.execute(_SET_BALANCE, values)
+        if self._released:
+            spent = [{"of_unit": unit, "new_released": each} for unit, each in self._released.items()]
+            self._connection.execute(_SET_RELEASED, spent)
         head = {"new_seq": self._seq, "new_head": self._hash, "new_time": self._time}
         self._connection.execute(_SET_HEAD, head)
 

@@ -13,7 +13,15 @@ from operator import itemgetter
 from typing import Any
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.ledger.chain import GENESIS, AccountState, Balance, is_genuine, read_amounts, read_details
+from dpfusion_core.ledger.chain import (
+    GENESIS,
+    AccountState,
+    Balance,
+    is_genuine,
+    read_amounts,
+    read_delta,
+    read_details,
+)
 from dpfusion_core.ledger.keys import Keyring
 
 _HEAD = re.compile(r"(\d{1,18}):([0-9a-f]{64})", re.ASCII)
@@ -162,9 +170,9 @@ def compare(
 def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState | None:
     """Work out an account from its entries; None if it was never opened."""
     account: AccountState | None = None
-    reserved: dict[str, Mapping[float, int]] = {}
+    reserved: dict[str, tuple[Mapping[float, int], int]] = {}
     for unit, seq, kind, reservation, text, more in rows:
-        amounts = read_amounts(text)
+        amounts, delta = read_amounts(text), read_delta(text)
         details = read_details(more)
         if kind == "open":
             if account is None:
@@ -180,6 +188,7 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
             continue
         if kind == "amend":
             account.epsilon, account.delta = details["epsilon"], details["delta"]
+            account.release_share = details.get("release_share", account.release_share)
             if (
                 amounts.keys() != account.balances.keys()
                 or details.get("shares", account.shares) != account.shares
@@ -189,13 +198,11 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
                 account.balances[order].budget = amount
             continue
         if kind == "settle":
-            held = reserved.pop(reservation, {})
-            for order, amount in amounts.items():
-                if amount > held.get(order, 0):
-                    problems.add(f"entry {seq} gives back more than was reserved")
-                    break
+            held, held_delta = reserved.pop(reservation, ({}, 0))
+            if delta > held_delta or any(amount > held.get(order, 0) for order, amount in amounts.items()):
+                problems.add(f"entry {seq} gives back more than was reserved")
         else:
-            reserved[reservation] = amounts
+            reserved[reservation] = amounts, delta
             if not _suits(account, details):
                 problems.add(f"entry {seq} charges for a request of another kind than the account's")
             if not details.get("exhausted"):
@@ -203,13 +210,14 @@ def _replay(rows: Iterable[Sequence[Any]], problems: Problems) -> AccountState |
                     if each.is_open and order not in amounts and order not in closed:
                         problems.add(f"entry {seq} leaves out an order at which the account is kept")
                         break
-                if not _fitted(account, amounts):
+                if not _fitted(account, amounts, delta):
                     problems.add(f"entry {seq} charges more than the budget had left at its time")
         sign = 1 if kind == "reserve" else -1
         for order, amount in amounts.items():
             account.balances[order].spent += sign * amount
         for order in closed:
             account.balances[order].is_open = False
+        account.release_spent += sign * delta
     return account
 
 
@@ -223,6 +231,8 @@ def _opened(unit: str, amounts: Mapping[float, int], details: Mapping[str, Any])
         details["accounting"],
         details["neighbours"],
         details["shares"],
+        details.get("release_share", 0.0),  # of an account from before there were releases
+        0,
         {order: Balance(amount) for order, amount in amounts.items()},
     )
 
@@ -234,12 +244,18 @@ def _suits(account: AccountState, details: Mapping[str, Any]) -> bool:
     return accounting == account.accounting and not account.neighbours == "replace" != neighbours
 
 
-def _fitted(account: AccountState, charged: Mapping[float, int]) -> bool:
+def _fitted(account: AccountState, charged: Mapping[float, int], delta: int) -> bool:
     """Return whether the account could pay a charge: the rule of ``charges.weigh``.
 
     Fixed accounting: the charge fits if it does at some open order; it is charged at the others too.
     Adaptive accounting: what is granted is never more than what is left, and nothing if that is negative.
+    Of the delta for releases no more is charged than is left, whatever the accounting.
     """
+    delta_left = account.release_left
+    if account.accounting == "adaptive" and delta_left < 0:
+        return delta == 0 and not any(charged.values())
+    if delta > delta_left:
+        return False
     for order, amount in charged.items():
         balance = account.balances[order]
         left = balance.budget - balance.spent

@@ -67,11 +67,6 @@ def seed(value: Any, name: str) -> int:
     return _validate.count(value, name, minimum=0)
 
 
-def share(value: Any, name: str) -> float:
-    """Return a number above 0 and at most 1, or raise."""
-    return _validate.positive(_validate.unit_interval(value, name), name)
-
-
 def items_form(value: Any, name: str) -> Any:
     """Return a form of items or a function, or raise."""
     return value if callable(value) else _validate.choice(value, ("points", "phrases", "json"), name)

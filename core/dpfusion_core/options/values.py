@@ -14,7 +14,6 @@ from dpfusion_core.options.fields import (
     one_of,
     option,
     seed,
-    share,
 )
 from dpfusion_core.privacy.guarantee import Retrieval
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
@@ -75,6 +74,14 @@ class Options:
         "nats per token",
         only="fusion",
     )
+    weight_cap: float | None = option(
+        None,
+        "budget",
+        "Largest weight of a unit's text in its part of a token: with a cap, many units cost each other less. "
+        "By default, with epsilon a good one for the number of units; with order and beta 1, no cap.",
+        _validate.share,
+        only="fusion",
+    )
     responses: int = option(
         1,
         "budget",
@@ -123,7 +130,9 @@ class Options:
     top_k: int | None = option(
         None, "sampling", "Keep the k tokens that are most probable given the public view.", _validate.count
     )
-    top_p: float | None = option(None, "sampling", "Keep the smallest set of those with this mass.", share)
+    top_p: float | None = option(
+        None, "sampling", "Keep the smallest set of those with this mass.", _validate.share
+    )
     min_p: float | None = option(
         None,
         "sampling",
@@ -241,6 +250,7 @@ class GenerationOptions(TypedDict, total=False):
     alpha: float | None
     beta: float | None
     mixing_loss: float | None
+    weight_cap: float | None
     responses: int
     neighbours: Neighbours
     accounting: Accounting

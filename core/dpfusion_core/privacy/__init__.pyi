@@ -51,12 +51,18 @@ from .published import (
     compute_epsilon_single_group as compute_epsilon_single_group,
 )
 from .release import (
+    CountRelease as CountRelease,
     VoteRelease as VoteRelease,
-    calibrate_votes as calibrate_votes,
     check_reach as check_reach,
 )
+from .release_calibration import (
+    calibrate_counts as calibrate_counts,
+    calibrate_votes as calibrate_votes,
+)
 from .releasing import (
+    Counted as Counted,
     Released as Released,
+    release_counts as release_counts,
     release_votes as release_votes,
 )
 from .spending import (

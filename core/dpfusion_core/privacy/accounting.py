@@ -52,8 +52,9 @@ class Accountant(Protocol):
 def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int) -> RenyiLoss:
     """Return what ``max_tokens`` tokens cost one unit at most, in nats, at orders up to that of the parameters.
 
-    A bound on the divergence at that order holds at every lower order, and formula (1) is then taken
-    at that order. Losses of tokens add up.
+    A bound on the divergence at that order holds at every lower order, and formula (1c) is then taken
+    at that order. Losses of tokens add up. The more units take part in a token, the less one of them loses
+    by it at the same bound and cap, so that a smaller number of units gives an upper bound.
 
     Args:
         parameters: Per-token settings.
@@ -74,7 +75,7 @@ def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int
     def at(order: float) -> float:
         if order > parameters.order:
             raise PrivacyParameterError(f"Nothing is known above order {parameters.order:g}.")
-        return max_tokens * token_loss(divergence, num_units, order)
+        return max_tokens * token_loss(divergence, num_units, order, parameters.weight_cap)
 
     return RenyiLoss(parameters.order, at)
 
@@ -144,6 +145,8 @@ class FixedAccountant:
         active: Whether each unit takes part; all do by default. The others still count as units.
         asked: The epsilon that the settings were calibrated for: it is reported in place of one that is
             below it by rounding alone.
+        asked_delta: The delta that was asked for, reported in place of that of the settings: it may be more,
+            where a part of it is held back for releases.
         device: Where the bounds are needed.
 
     Raises:
@@ -163,6 +166,7 @@ class FixedAccountant:
         *,
         active: Sequence[bool] | None = None,
         asked: float | None = None,
+        asked_delta: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self._parameters = parameters
@@ -174,6 +178,7 @@ class FixedAccountant:
         worst = response_loss(parameters, num_units, max_tokens)
         self._best = best_epsilon(worst.at, parameters.order, parameters.delta)
         self._epsilon = as_asked(self._best.epsilon, asked)
+        self._delta = max(parameters.delta, asked_delta or 0.0)
 
     def bounds(self) -> Tensor:
         """Return the constant bound ``order * beta`` of each unit, nats, ``[units]``."""
@@ -196,7 +201,7 @@ class FixedAccountant:
         parameters = self._parameters
         return PrivacyGuarantee(
             epsilon=self._epsilon,
-            delta=parameters.delta,
+            delta=self._delta,
             order=self._best.order,
             neighbours=parameters.neighbours,
             accounting="fixed",
@@ -208,4 +213,5 @@ class FixedAccountant:
             beta=parameters.beta,
             private=private,
             exhausted=self._num_units - sum(self._active),
+            weight_cap=None if parameters.weight_cap == 1.0 else parameters.weight_cap,
         )

@@ -42,6 +42,7 @@ class AdaptiveAccountant:
         active: Whether each unit takes part; all do by default. The others still count as units, lose
             nothing and are charged nothing.
         asked: As for :class:`FixedAccountant`.
+        asked_delta: As for :class:`FixedAccountant`.
         device: Where the bounds are needed.
 
     Raises:
@@ -66,6 +67,7 @@ class AdaptiveAccountant:
         granted: Sequence[float] | None = None,
         active: Sequence[bool] | None = None,
         asked: float | None = None,
+        asked_delta: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         _validate.choice(spending, SPENDING_RULES, "spending")
@@ -81,13 +83,15 @@ class AdaptiveAccountant:
         self._worst = adaptive_loss(parameters, num_units, max_tokens)
         self._budget = self._worst.at(parameters.order)
         self._epsilon = as_asked(rdp_to_epsilon(self._budget, parameters.order, parameters.delta), asked)
+        self._delta = max(parameters.delta, asked_delta or 0.0)
         whole = torch.full((num_units,), self._budget, dtype=torch.float64, device=device)
         if granted is not None:
             whole = torch.minimum(whole, _granted(granted, num_units).to(device))
         self._total = whole  # [units]
         self._spent = torch.zeros_like(whole)  # [units]
         self._taking_part = torch.tensor(self._active, device=device)  # [units]
-        self._floor = token_loss(parameters.surcharge, num_units, parameters.order)
+        self._size = num_units, parameters.order, parameters.weight_cap
+        self._floor = token_loss(parameters.surcharge, *self._size)
 
     def __repr__(self) -> str:
         return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._count.tokens})"
@@ -99,7 +103,7 @@ class AdaptiveAccountant:
         share = self._rule(self._total, left, self._count.tokens, self._max_tokens)
         # Every token to come costs at least the floor, 0 but for replace neighbours.
         share = torch.minimum(share, left - (to_come - 1) * self._floor).clamp(min=0.0)
-        bounds = token_bound(share, self._num_units, self._parameters.order) - self._parameters.surcharge
+        bounds = token_bound(share, *self._size) - self._parameters.surcharge
         return bounds.clamp(min=0.0) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:
@@ -130,7 +134,7 @@ class AdaptiveAccountant:
         parameters = self._parameters
         return PrivacyGuarantee(
             epsilon=self._epsilon,
-            delta=parameters.delta,
+            delta=self._delta,
             order=parameters.order,
             neighbours=parameters.neighbours,
             accounting="adaptive",
@@ -142,6 +146,7 @@ class AdaptiveAccountant:
             beta=None,
             private=private,
             exhausted=self._num_units - sum(self._active),
+            weight_cap=None if parameters.weight_cap == 1.0 else parameters.weight_cap,
         )
 
 

@@ -1,5 +1,6 @@
 """From a budget to per-token settings: the largest ``beta`` that stays within epsilon."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -7,6 +8,7 @@ from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.numbers import at_most
 from dpfusion_core.privacy.budget import MAX_ORDER, PrivacyBudget, smallest_epsilon
+from dpfusion_core.privacy.capping import default_weight_cap, mixing_loss_of, weight_cap_of
 from dpfusion_core.privacy.conversion import orders_up_to
 from dpfusion_core.privacy.loss import token_bound
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, PrivacyParameters
@@ -18,6 +20,8 @@ MIXING_SHARE = 0.7
 # A ledger rounds each charge up to 1e-12 nats: responses that may spend a whole budget must fit it.
 _SLACK = 4e-12
 _ROUNDING = 1e-12
+
+_CAP_STEPS = 60  # of a contraction; any end of it is sound
 
 _COMMON_ORDERS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0, 256.0)
 
@@ -34,6 +38,7 @@ def calibrate_beta(
     is_shared: bool = False,
     responses: int = 1,
     mixing_share: float = MIXING_SHARE,
+    weight_cap: float | None = None,
 ) -> PrivacyParameters:
     r"""Return the per-token settings with the largest ``beta`` that stay within ``epsilon``.
 
@@ -56,6 +61,8 @@ def calibrate_beta(
         is_shared: Whether other responses, perhaps with other numbers of units, share the budget.
         responses: How many responses have these tokens together: a ledger rounds up the charge of each.
         mixing_share: For replace neighbours, the share of a token's bound that goes to ``c_inf``.
+        weight_cap: Largest weight of any unit where there are several. By default a good one: for zero-out
+            neighbours that of the number of units, for replace neighbours the one that costs ``c_inf``.
 
     Returns:
         The settings. Their guarantee is ``epsilon`` to 1e-9, and never above it; below it if
@@ -63,7 +70,8 @@ def calibrate_beta(
 
     Raises:
         PrivacyParameterError: If a number is out of range, or epsilon is below what the conversion
-            costs at ``order``; the message says which epsilon or which order would do.
+            costs at ``order``, or than ``weight_cap`` costs under replace neighbours; the message says
+            what would do.
 
     Example:
         >>> parameters = calibrate_beta(epsilon=8.0, delta=1e-5, max_tokens=100, order=4.0)
@@ -73,18 +81,57 @@ def calibrate_beta(
     budget = PrivacyBudget(epsilon, delta)
     _validate.count(max_tokens, "max_tokens")
     _validate.count(num_units, "num_units")
+    if weight_cap is not None:
+        _validate.share(weight_cap, "weight_cap")
     _validate.choice(accounting, get_args(Accounting), "accounting")
     order = feasible_order(budget, order)
     orders = orders_up_to(order) if accounting == "fixed" and not is_shared else (order,)
     slack = _SLACK + (_validate.count(responses, "responses") - 1) * _ROUNDING
-    losses = ((a, budget.loss_at(a) - slack) for a in orders)
-    bound = max(token_bound(loss / max_tokens, num_units, a) for a, loss in losses if loss > 0.0)
+    losses = [(a, budget.loss_at(a) - slack) for a in orders]
+    losses = [(a, loss / max_tokens) for a, loss in losses if loss > 0.0]
+
+    def bound_at(cap: float) -> float:
+        return max(token_bound(loss, num_units, a, cap) for a, loss in losses)
+
+    cap = 1.0 if num_units == 1 else weight_cap
     mixing_loss = None
     if neighbours == "replace":
-        _validate.probability(mixing_share, "mixing_share")
-        mixing_loss = mixing_share * bound
-        bound -= mixing_loss
-    return PrivacyParameters(order, bound / order, delta, neighbours, mixing_loss)
+        cap, mixing_loss = _replace_cap(bound_at, num_units, mixing_share, cap)
+    elif cap is None:
+        cap = default_weight_cap(num_units)
+    bound = bound_at(cap) - (mixing_loss or 0.0)
+    return PrivacyParameters(order, bound / order, delta, neighbours, mixing_loss, cap)
+
+
+def _replace_cap(
+    bound_at: Callable[[float], float], num_units: int, share: float, cap: float | None
+) -> tuple[float, float]:
+    """Return a cap that a bound can pay for under replace neighbours, and ``c_inf``, what it costs.
+
+    Args:
+        bound_at: What a token may diverge, ``c_inf`` included, at a cap.
+        num_units: Number of privacy units of the request.
+        share: The share of it for ``c_inf``.
+        cap: The cap that is asked for; 1 for a unit that is alone, whose weight ``c_inf`` caps.
+
+    Raises:
+        PrivacyParameterError: If the cap that is asked for costs more than there is.
+    """
+    _validate.probability(share, "mixing_share")
+    best, mixing_loss = 1.0, share * bound_at(1.0)
+    for _ in range(_CAP_STEPS if num_units > 1 else 0):  # the smaller the cap, the less is there to share
+        best = weight_cap_of(mixing_loss, num_units)
+        mixing_loss = share * bound_at(best)
+    if num_units == 1 or cap is None:
+        return best, mixing_loss
+    cost, room = mixing_loss_of(cap, num_units), bound_at(cap)
+    if cost >= room:
+        raise PrivacyParameterError(
+            f"Under replace neighbours weight_cap={cap:g} costs {at_most(cost)} nats per token, and a token may "
+            f"lose {at_most(room)} here. Leave weight_cap out for the best one, {best:.3g}, or ask for more epsilon "
+            "or fewer tokens."
+        )
+    return cap, cost
 
 
 @dataclass(frozen=True)
@@ -110,6 +157,7 @@ def compare_orders(
     neighbours: Neighbours = "zero-out",
     accounting: Accounting = "fixed",
     *more: float,
+    weight_cap: float | None = None,
 ) -> list[OrderChoice]:
     """Return what each of some common orders makes of a budget, and ``more``: by default the one of most room.
 
@@ -121,7 +169,14 @@ def compare_orders(
         loss, parameters = budget.loss_at(order), None
         if loss > _SLACK:
             parameters = calibrate_beta(
-                budget.epsilon, budget.delta, max_tokens, num_units, order, neighbours, accounting=accounting
+                budget.epsilon,
+                budget.delta,
+                max_tokens,
+                num_units,
+                order,
+                neighbours,
+                accounting=accounting,
+                weight_cap=weight_cap,
             )
         rows.append(OrderChoice(order, loss, parameters))
     return rows

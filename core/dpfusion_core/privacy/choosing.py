@@ -24,6 +24,7 @@ def best_choice_order(
     neighbours: Neighbours = "zero-out",
     accounting: Accounting = "fixed",
     is_shared: bool = False,
+    weight_cap: float | None = None,
 ) -> float:
     """Return the order at which a model that is sure of its choice says it most often.
 
@@ -38,6 +39,7 @@ def best_choice_order(
         neighbours: The neighbour relation.
         accounting: ``"fixed"`` or ``"adaptive"``.
         is_shared: As for :func:`~dpfusion_core.privacy.calibrate_beta`.
+        weight_cap: The same.
 
     Raises:
         PrivacyParameterError: If a number is out of range, or no order can meet the budget.
@@ -48,8 +50,9 @@ def best_choice_order(
     """
     _validate.count(choices, "choices", minimum=2)
     public = torch.full((choices,), -math.log(choices), dtype=torch.float64)  # [choices]
-    sure = torch.full((1, choices), -torch.inf, dtype=torch.float64)
-    sure[0, 0] = 0.0
+    views = public.repeat(num_units, 1)  # [units, choices]
+    views[0] = -torch.inf
+    views[0, 0] = 0.0
 
     def weight(order: float) -> float:
         chosen = calibrate_beta(
@@ -61,10 +64,12 @@ def best_choice_order(
             neighbours,
             accounting=accounting,
             is_shared=is_shared,
+            weight_cap=weight_cap,
         )
-        rule = MixtureRule(order, chosen.surcharge if neighbours == "replace" else None)
-        bound = torch.tensor([chosen.bound], dtype=torch.float64)
-        return float(rule.fuse(public, sure, bound).diagnostics.lambdas)
+        mixing_loss = chosen.surcharge if neighbours == "replace" else None
+        rule = MixtureRule(order, mixing_loss, chosen.weight_cap)
+        bounds = torch.full((num_units,), chosen.bound, dtype=torch.float64)
+        return float(rule.fuse(public, views, bounds).diagnostics.lambdas[0])
 
     orders = (1.0 + (MAX_ORDER - 1.0) * _LOWEST ** (step / _STEPS) for step in range(_STEPS + 1))
     feasible = [order for order in orders if budget.loss_at(order) > 1e-9]

@@ -42,10 +42,12 @@ class PrivacyGuarantee:
         private: False if the sampling randomness was chosen by the caller (a seed or generator):
             to whoever knows it the output is not private, whatever epsilon says.
         mechanism: What made the answer: ``"fusion"``: text, token by token. ``"choice"``: one of public choices,
-            each of which counts as one token. ``"consensus"``, ``"count"``, ``"measure"``: what many units said.
+            each of which counts as one token. ``"consensus"``, ``"count"``, ``"measure"``: what many units said;
+            the release counts as one token, and what is written from it costs nothing.
         retrieval: ``"covered"``: which documents took part is within the guarantee, each was taken by its own
             score alone. ``"not covered"``: they were taken by rank, which tells of the others. None: the caller
             gave the documents.
+        weight_cap: Largest weight of any unit's text in its part of a token; None if there is no cap.
     """
 
     epsilon: float
@@ -64,6 +66,7 @@ class PrivacyGuarantee:
     tagging: Tagging = "none"
     mechanism: Mechanism = "fusion"
     retrieval: Retrieval | None = None
+    weight_cap: float | None = None
 
     @property
     def charged(self) -> float | None:
@@ -77,6 +80,8 @@ class PrivacyGuarantee:
     def _size(self) -> str:
         if self.mechanism == "choice":
             return "one choice" if self.max_tokens == 1 else f"up to {self.max_tokens} choices"
+        if self.mechanism in ("consensus", "count", "measure"):
+            return "one release"
         return f"up to {self.max_tokens} tokens"
 
     def as_dict(self) -> dict[str, Any]:

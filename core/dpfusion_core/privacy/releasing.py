@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from dpfusion_core.errors import BackendError, errors_as
-from dpfusion_core.privacy.release import VoteRelease
+from dpfusion_core.privacy.noise import half_width
+from dpfusion_core.privacy.release import CountRelease, VoteRelease
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,67 @@ def release_votes(contributions: Sequence[Collection[str]], rule: VoteRelease) -
         noisy = threshold(rule)({key: votes[item] for key, item in enumerate(items)})
     released = (Released(items[key], count) for key, count in noisy.items() if count >= rule.tau)
     return tuple(sorted(released, key=lambda each: (-each.count, each.item)))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many units say yes, with noise.
+
+    Attributes:
+        value: The noisy count; not below 0, nor above what is possible.
+        low: Lower end of an interval that holds the true count with probability 0.95.
+        high: Its upper end.
+    """
+
+    value: int
+    low: int
+    high: int
+
+
+def release_counts(
+    contributions: Sequence[Collection[int]], rule: CountRelease, *, most: int | None = None
+) -> tuple[Counted, ...]:
+    """Count, with noise, the units that say yes to each of ``rule.max_items`` public questions.
+
+    Args:
+        contributions: Of each unit the numbers of the questions, from 0, that it says yes to.
+        rule: What noise is added.
+        most: How many units there are, if that is public.
+
+    Returns:
+        A count for each question.
+
+    Raises:
+        BackendError: If OpenDP failed. Nothing has been released.
+
+    Example:
+        >>> [counted] = release_counts([[0]] * 70 + [[]] * 30, CountRelease("laplace", scale=1.0), most=100)
+        >>> 40 < counted.low <= counted.value <= counted.high <= 100
+        True
+    """
+    questions = range(rule.max_items)
+    yes = Counter(number for each in contributions for number in {*each} & {*questions})
+    width = half_width(rule.distribution)
+    with errors_as(BackendError, "OpenDP could not draw the noise of a count ({error})."):
+        draw = addition(rule)
+        noisy = [draw(yes[number]) for number in questions]
+    return tuple(_counted(value, width, most) for value in noisy)
+
+
+def _counted(value: int, width: int, most: int | None) -> Counted:
+    def possible(number: int) -> int:
+        return max(0, number if most is None else min(number, most))
+
+    return Counted(possible(value), possible(value - width), possible(value + width))
+
+
+def addition(rule: CountRelease) -> Any:
+    """Return OpenDP's measurement behind a rule: a whole number with noise."""
+    import opendp.prelude as dp
+
+    dp.enable_features("contrib")
+    make = dp.m.make_gaussian if rule.noise == "gaussian" else dp.m.make_laplace
+    return make(dp.atom_domain(T="i64"), dp.absolute_distance(T="i64"), scale=rule.scale)
 
 
 def threshold(rule: VoteRelease) -> Any:

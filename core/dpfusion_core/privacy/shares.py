@@ -39,7 +39,7 @@ def token_budgets(parameters: PrivacyParameters, num_units: int, shares: Sequenc
     budget = adaptive_loss(parameters, num_units, len(shares)).at(parameters.order)
     whole = math.fsum(_validate.positive(share, "share") for share in shares)
     budgets = [budget * share / whole * _SAFETY for share in shares]
-    if min(budgets) < token_loss(parameters.surcharge, num_units, parameters.order):
+    if min(budgets) < token_loss(parameters.surcharge, num_units, parameters.order, parameters.weight_cap):
         raise PrivacyParameterError(
             "A share is too small: with neighbours='replace' a token costs a constant whatever it tells. Give "
             "shares that differ less."
@@ -94,7 +94,8 @@ class ShareAccountant:
         self._count.to_come()
         parameters = self._parameters
         budget = self._budgets[self._count.tokens]
-        bound = token_bound(budget, self._num_units, parameters.order) - parameters.surcharge
+        size = self._num_units, parameters.order, parameters.weight_cap
+        bound = token_bound(budget, *size) - parameters.surcharge
         return max(0.0, bound) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:
@@ -126,4 +127,5 @@ class ShareAccountant:
             beta=None,
             private=private,
             exhausted=self._num_units - sum(self._active),
+            weight_cap=None if parameters.weight_cap == 1.0 else parameters.weight_cap,
         )

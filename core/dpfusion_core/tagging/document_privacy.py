@@ -1,21 +1,17 @@
 """The Document Privacy service as a tagger: the one tagger that sends texts to another machine."""
 
-import email.utils
-import ipaddress
 import itertools
 import json
 import logging
 import os
-import random
 import threading
 import time
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
-from urllib.parse import urlsplit
 
 from dpfusion_core import _validate
-from dpfusion_core.errors import PrivacyParameterError, TaggerError, UnsupportedError, errors_as
+from dpfusion_core.errors import PrivacyParameterError, TaggerError, errors_as
+from dpfusion_core.services import Secret, backoff, checked_key, checked_url, load_httpx, seconds_asked
 from dpfusion_core.tagging.compose import SpanCache
 from dpfusion_core.tagging.occurrences import find_phrases
 from dpfusion_core.tagging.spans import DEFAULT_LABEL, Span
@@ -28,21 +24,6 @@ BASE_URL = "https://api.documentprivacy.com"
 KEY_VARIABLE = "DOCUMENT_PRIVACY_API_KEY"
 
 log = logging.getLogger("dpfusion")
-
-
-class _Secret:
-    """A string that does not print."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    def reveal(self) -> str:
-        return self._value
 
 
 class DocumentPrivacyTagger:
@@ -89,8 +70,8 @@ class DocumentPrivacyTagger:
         label: str = DEFAULT_LABEL,
         cache_size: int = 256,
     ) -> None:
-        self._key = _Secret(_checked_key(api_key or os.environ.get(KEY_VARIABLE)))
-        self._base_url = _checked_url(base_url)
+        self._key = Secret(_checked_key(api_key or os.environ.get(KEY_VARIABLE)))
+        self._base_url = checked_url(base_url)
         self._timeout = _validate.positive(timeout, "timeout")
         self._retries = _validate.count(retries, "retries", minimum=0)
         self._max_wait = _validate.positive(max_wait, "max_wait")
@@ -197,10 +178,8 @@ class DocumentPrivacyTagger:
                         log.info("Document Privacy: %s, status %d, %.2f s", self, answer.status_code, seconds)
                     return _read(answer)
                 reason = f"answered with status {answer.status_code}"
-                asked = _retry_after(answer.headers.get("Retry-After"))
-            # Jittered, so that many clients do not come back at the same moment.
-            wait = min(0.5 * 2.0 ** (tried - 1), self._max_wait) * random.uniform(0.5, 1.0)
-            wait = wait if asked is None else asked
+                asked = seconds_asked(answer.headers.get("Retry-After"))
+            wait = backoff(tried, self._max_wait) if asked is None else asked
             if tried > self._retries or wait > self._max_wait:
                 raise TaggerError(
                     f"The Document Privacy service {reason}; tried {tried} times. Try again later."
@@ -246,45 +225,10 @@ def _models(answer: Any) -> list[str]:
     return models
 
 
-def _retry_after(header: str | None) -> float | None:
-    """Return how many seconds a service asks to wait: a number, or an HTTP date."""
-    if not header:
-        return None
-    if header.strip().isdigit():
-        return float(header)
-    try:
-        when = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
-
-
 def _checked_key(key: str | None) -> str:
     if not key:
         raise PrivacyParameterError(f"Expected an api_key, or one in the environment as {KEY_VARIABLE}.")
-    if not (isinstance(key, str) and key.isascii() and key.isprintable() and " " not in key):
-        raise PrivacyParameterError("Expected an api_key of printable ASCII characters without spaces.")
-    return key
-
-
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
-        return url.rstrip("/")
-    if parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname):
-        return url.rstrip("/")
-    raise PrivacyParameterError(
-        "Expected a base_url that begins with https:// (or http:// on this machine): private texts and the "
-        "key are sent there."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return checked_key(key)
 
 
 def _name(value: str, what: str) -> str:
@@ -294,7 +238,4 @@ def _name(value: str, what: str) -> str:
 
 
 def _httpx() -> Any:
-    needed = "The Document Privacy service needs httpx: pip install 'dpfusion[remote]'"
-    with errors_as(UnsupportedError, needed, only=ImportError):
-        import httpx
-    return httpx
+    return load_httpx("The Document Privacy service")

@@ -145,14 +145,16 @@ def test_calibrate_says_what_would_do(
 
 
 @pytest.mark.parametrize("epsilon", [8.0, 0.5, 3.0])
-@pytest.mark.parametrize("relation, units", [("zero-out", 1), ("zero-out", 7), ("replace", 1)])
+@pytest.mark.parametrize(
+    "relation, units", [("zero-out", 1), ("zero-out", 7), ("replace", 1), ("replace", 7)]
+)
 @pytest.mark.parametrize("order", [None, 32.0])
 def test_settings_that_calibrate_prints_stay_within_epsilon_when_they_are_typed(
     epsilon: float, relation: Neighbours, units: int, order: float | None
 ) -> None:
     console = Console(record=True, width=200)
     run_calibrate(console, PrivacyBudget(epsilon), 100, units, order, relation, "fixed")
-    printed = re.findall(r"(order|beta|mixing_loss)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
+    printed = re.findall(r"(order|beta|mixing_loss|weight_cap)=([0-9.]+(?:e-[0-9]+)?)", console.export_text())
     settings = {name: float(value) for name, value in printed}
     typed = PrivacyParameters(**settings, neighbours=relation)
     reached = FixedAccountant(typed, units, 100).guarantee(private=True).epsilon

@@ -48,13 +48,13 @@ def well(*arguments: str) -> str:
 
 def test_show_tells_budget_and_charges_with_everything_a_number_needs(used: str) -> None:
     text = well("show", "doc-17")
-    for part in ("1.25", "4.91", "3.66", "epsilon = 8", "delta = 1e-05", "fixed", "neighbours = zero-out"):
+    for part in ("1.25", "4.87", "3.62", "epsilon = 8", "delta = 1e-05", "fixed", "neighbours = zero-out"):
         assert part in text
     assert "curator" not in text
 
 
 def test_show_labels_adaptive_numbers_as_private(used: str) -> None:
-    assert well("show", "doc-18").count("private: for the curator only") == 3
+    assert well("show", "doc-18").count("private: for the curator only") == 4
     listing = well("show")
     assert listing.count("private: for the curator only") == 1
     assert "doc-1" not in listing  # hashes only
@@ -73,6 +73,14 @@ def test_budget_opens_an_account_near_the_best_order(url: str) -> None:
     assert isinstance(call("budget", "doc-1", "--epsilon", "9").exception, PrivacyParameterError)
     assert call("budget", "doc-3", "--epsilon", "8", "--accounting", "guess").exit_code == 2
     assert "neighbours = replace" in well("budget", "doc-4", "--epsilon", "8", "--neighbours", "replace")
+
+
+def test_the_split_of_delta_is_shown_and_changed_on_record(used: str) -> None:
+    assert "releases  delta = 0.0 of 1e-06 spent" in well("show", "doc-17")
+    changed = well("amend", "doc-17", "--epsilon", "9", "--reason", "many counts", "--release-share", "0.5")
+    assert "releases  delta = 0.0 of 5e-06 spent" in changed
+    assert "of 2e-06 spent" in well("budget", "new", "--epsilon", "9", "--release-share", "0.2")
+    assert call("budget", "x", "--epsilon", "9", "--release-share", "1").exit_code != 0
 
 
 def test_amend_needs_a_reason_and_keeps_it(used: str) -> None:

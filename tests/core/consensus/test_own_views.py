@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dpfusion_core.consensus import plain_text
-from dpfusion_core.consensus.views import bare_view, own_view, public_view, question_of, speaking_units
+from dpfusion_core.consensus.views import bare_view, own_view, public_view, question_of, speaking_units, without_seams
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import Message, Segment, ToolCall
 from dpfusion_core.placeholders import fixed_placeholder
@@ -107,3 +107,45 @@ def test_a_unit_that_is_the_placeholder_says_nothing(text: str) -> None:
 def test_a_conversation_without_a_public_question_is_refused(messages: Any) -> None:
     with pytest.raises(ViewError, match="needs a question"):
         question_of(messages)
+
+
+LETTERS = [Segment(f"Letter {n}", True, f"l{n % 3}") for n in range(5)]
+QUESTION_IN = Segment("\nWho is ill?")
+
+
+def corpus(numbers: tuple[int, ...], seam: str, *, is_apart: bool) -> tuple[Message, ...]:
+    letters = [LETTERS[n] for n in numbers]
+    if is_apart:
+        return without_seams([*(Message("user", [letter]) for letter in letters), QUESTION])
+    parts = [part for letter in letters for part in (letter, Segment(seam))]
+    return without_seams([Message("user", [Segment("Letters:\n"), *parts[:-1], QUESTION_IN])])
+
+
+@pytest.mark.parametrize("seam", ["\n\n", " ", "\t"])
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_a_unit_that_joins_changes_nothing_but_its_own_view(seam: str, is_apart: bool) -> None:
+    """Else which units take part would show in what is asked of the others, and in public."""
+    some = [(0, 1, 3), (0, 1, 2, 3), (2, 0, 1, 3), (0, 1, 3, 2), (0, 3), (0, 2, 3)]
+    chats = [corpus(numbers, seam, is_apart=is_apart) for numbers in some]
+    assert len({str(said(public_view(chat, BLANK))) for chat in chats}) == 1
+    assert len({str(said(bare_view(chat))) for chat in chats}) == 1
+    own = {str(said(own_view(chat, "l0"))) for chat in chats}
+    assert len(own) == 1
+    gap = "\\n\\n" if is_apart else repr(seam)[1:-1]
+    assert f"Letter 0{gap}Letter 3" in own.pop()
+
+
+def test_text_of_a_unit_without_a_blank_stays_together() -> None:
+    parts = [Segment("Ann ", True, "a"), Segment("Berg", True, "a"), BOB, Segment(" fell.", True, "a")]
+    assert said(own_view(without_seams([Message("user", parts), QUESTION]), "a"))[0][1] == "Ann Berg fell."
+
+
+def test_public_text_between_documents_stays_where_it_is() -> None:
+    chat = [Message("user", [ANN, Segment(" and "), BOB, Segment(" \n")]), Message("assistant", [ANN]), QUESTION]
+    assert [[s.text for s in m.segments] for m in without_seams(chat)] == [
+        ["Ann is ill.", " and ", "Bob is well.", " \n"],
+        ["Ann is ill."],
+        ["Who is ill?"],
+    ]
+    tools = [Message("tool", [ANN], tool_call_id="1"), Message("tool", [BOB], tool_call_id="2")]
+    assert len(without_seams(tools)) == 2

@@ -7,7 +7,7 @@ import torch
 
 from dpfusion_core import FusionEngine, ScriptedBackend
 from dpfusion_core.backends import Session
-from dpfusion_core.errors import BackendError, PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.messages import Message, Segment
 from tests.core.models import CharTokenizer
 from tests.core.toys import EOS, VOCAB, logits_of
@@ -142,7 +142,7 @@ def test_a_document_on_which_the_model_fails_does_not_take_others_along() -> Non
 
 def test_a_model_that_fails_on_public_text_is_an_error() -> None:
     backend = answering(SAYS, context_length=60)
-    with pytest.raises(BackendError, match="did not answer the public view"):
+    with pytest.raises(ViewError, match="exceed the model"):
         FusionEngine(backend).generate(chat(*["MILL"] * 40), **CONSENSUS, max_tokens=50)
 
 

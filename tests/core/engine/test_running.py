@@ -69,7 +69,7 @@ def test_an_error_ends_the_batch_or_its_own_request_alone() -> None:
     with PrivacyLedger("sqlite://", budget=budget) as ledger:
         engine = FusionEngine(secretive_backend(), ledger=ledger)
         ledger.curator.open("poor", budget, order=4.0)
-        ledger.curator.amend("poor", PrivacyBudget(3.1, 1e-5), "a test")
+        ledger.curator.amend("poor", PrivacyBudget(3.2, 1e-5), "a test")
         conversations: list[list[Message]] = [CONVERSATIONS[0], bad, [], CONVERSATIONS[1]]
         found = engine.batch(conversations, return_exceptions=True, **options)
         assert [type(each) for each in found] == [

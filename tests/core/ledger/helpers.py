@@ -8,12 +8,20 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from dpfusion_core.ledger.place import parse_url
-from dpfusion_core.privacy.budget import RenyiLoss
+from dpfusion_core.ledger.policy import BudgetPolicy, conversion_delta
+from dpfusion_core.privacy.budget import PrivacyBudget, RenyiLoss
+
+SHARE = BudgetPolicy().release_share
 
 
-def loss(nats: float, max_order: float = 4.0) -> RenyiLoss:
+def loss(nats: float, max_order: float = 4.0, delta: float = 0.0) -> RenyiLoss:
     """A loss that is the same at all orders."""
-    return RenyiLoss(max_order, lambda order: nats)
+    return RenyiLoss(max_order, lambda order: nats, delta)
+
+
+def converted(budget: PrivacyBudget, shares: int = 1) -> PrivacyBudget:
+    """What an account with this budget has at one of its orders: the rest of delta is for releases."""
+    return PrivacyBudget(budget.epsilon, conversion_delta(budget.delta, SHARE, shares))
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -55,3 +63,10 @@ def tamper(url: str, *statements: str) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+def back_to(url: str, version: int) -> None:
+    """Give a ledger the form of an older version."""
+    columns = ("release_share", "release_spent")
+    dropped = [f"ALTER TABLE dpfusion_accounts DROP COLUMN {column}" for column in columns]
+    tamper(url, *(dropped if version < 3 else ()), f"UPDATE dpfusion_meta SET schema_version = {version}")

@@ -131,7 +131,7 @@ MEND_HEAD = (
         (
             [
                 "INSERT INTO dpfusion_accounts SELECT 'f', epsilon, delta, opened_epsilon, opened_delta, "
-                "accounting, neighbours, shares FROM dpfusion_accounts LIMIT 1",
+                "accounting, neighbours, shares, release_share, release_spent FROM dpfusion_accounts LIMIT 1",
                 "INSERT INTO dpfusion_balances VALUES ('f', 4.0, 1, 0, (1 = 1))",
             ],
             "f was opened without an entry",
@@ -297,7 +297,7 @@ STRAYS = {
     "a balance": "INSERT INTO dpfusion_balances VALUES ('f', 4.0, 1, 0, (1 = 1))",
     "an order": "INSERT INTO dpfusion_balances SELECT unit, 32.0, 9, 0, is_open FROM dpfusion_balances LIMIT 1",
     "an account": "INSERT INTO dpfusion_accounts SELECT 'f', epsilon, delta, opened_epsilon, opened_delta, "
-    "accounting, neighbours, shares FROM dpfusion_accounts LIMIT 1",
+    "accounting, neighbours, shares, release_share, release_spent FROM dpfusion_accounts LIMIT 1",
     "a head": "INSERT INTO dpfusion_meta SELECT 2, schema_version, key_fingerprint, seq, head, time "
     "FROM dpfusion_meta",
 }
@@ -316,6 +316,7 @@ COLUMNS = [
     *[f"dpfusion_log SET {c}" for c in ("seq", "time", "kind", "unit", "reservation", "amounts", "details")],
     *[f"dpfusion_log SET {c}" for c in ("previous", "hash")],
     *[f"dpfusion_accounts SET {c}" for c in ("unit", "epsilon", "delta", "opened_epsilon", "shares")],
+    *[f"dpfusion_accounts SET {c}" for c in ("release_share", "release_spent")],
     *[f"dpfusion_accounts SET {c}" for c in ("accounting", "neighbours")],
     *[f"dpfusion_balances SET {c}" for c in ("unit", "renyi_order", "budget", "spent", "is_open")],
     *[f"dpfusion_meta SET {c}" for c in ("seq", "head", "time", "schema_version", "key_fingerprint")],

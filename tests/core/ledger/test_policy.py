@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError
-from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger
+from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger, amounts
 from dpfusion_core.ledger.policy import split
 from dpfusion_core.privacy import rdp_to_epsilon
 from dpfusion_core.privacy.budget import PrivacyBudget, RenyiLoss
+from tests.core.ledger.helpers import converted
 
 BUDGET = PrivacyBudget(20.0, 1e-5)
 ORDERS = (2.0, 8.0)
@@ -84,16 +86,18 @@ def test_going_on_while_some_order_holds_loses_more_than_delta_if_each_order_has
 
 
 def test_the_same_strategy_stays_within_delta_if_the_orders_share_it() -> None:
-    budgets = {order: amount / 1e12 for order, amount in split(BUDGET, ORDERS, 2).items()}
+    budgets = {order: amount / 1e12 for order, amount in split(BUDGET, ORDERS, 2, 0.0).items()}
     assert 0.9 * BUDGET.delta < delta_of(FIRST, second(budgets)) <= BUDGET.delta
 
 
 def test_the_ledger_refuses_what_the_naive_rule_would_let_pass() -> None:
-    shared = {order: amount / 1e12 for order, amount in split(BUDGET, ORDERS, 2).items()}
+    shared = {order: amount / 1e12 for order, amount in split(BUDGET, ORDERS, 2, 0.0).items()}
     naive = {order: BUDGET.loss_at(order) for order in ORDERS}
     for budgets, is_refused in ((naive, True), (shared, False)):
         for answers in second(budgets):
-            with PrivacyLedger("sqlite://", budget=BudgetPolicy(BUDGET, orders=ORDERS)) as ledger:
+            with PrivacyLedger(
+                "sqlite://", budget=BudgetPolicy(BUDGET, orders=ORDERS, release_share=0.0)
+            ) as ledger:
                 ledger.reserve({"a": as_loss(FIRST)}, order=8.0)
                 if is_refused:
                     with pytest.raises(BudgetExhaustedError):
@@ -103,14 +107,14 @@ def test_the_ledger_refuses_what_the_naive_rule_would_let_pass() -> None:
                     ledger.reserve({"a": as_loss(answers, less=1e-10)}, order=8.0)
 
 
-def test_one_order_has_all_of_delta_and_several_share_it() -> None:
+def test_one_order_has_all_of_the_part_for_it_and_several_share_it() -> None:
     for orders, share in ((None, 1), ((4.0,), 1), ((8.0, 2.0, 4.0), 3)):
         with PrivacyLedger("sqlite://", budget=BudgetPolicy(BUDGET, orders=orders)) as ledger:
             ledger.reserve({"a": RenyiLoss(8.0, lambda order: 0.0)}, order=4.0)
             account = ledger.account("a")
             assert account.shares == share
             for balance in account.balances:
-                exact = PrivacyBudget(20.0, 1e-5 / share).loss_at(balance.order)
+                exact = converted(BUDGET, share).loss_at(balance.order)
                 assert exact - 2e-12 <= balance.budget <= exact
 
 
@@ -121,23 +125,28 @@ def test_adaptive_accounts_have_the_order_of_the_first_request_alone() -> None:
         assert account.shares == 1
 
 
-@given(st.floats(0.5, 30.0), st.floats(1e-9, 0.1), st.integers(1, 4))
-def test_no_budget_converts_to_more_than_epsilon(epsilon: float, delta: float, shares: int) -> None:
+@given(st.floats(0.5, 30.0), st.floats(1e-9, 0.1), st.integers(1, 4), st.floats(0.0, 0.99))
+def test_no_budget_converts_to_more_than_epsilon(
+    epsilon: float, delta: float, shares: int, release_share: float
+) -> None:
+    conversion, releases = amounts.split_delta(delta, release_share)
+    assert 0 <= Fraction(delta) - Fraction(conversion) - Fraction(releases, amounts.CERTAIN) < 1e-17
+    assert releases <= Fraction(delta) * Fraction(release_share) * amounts.CERTAIN
     try:
-        budgets = split(PrivacyBudget(epsilon, delta), (1.5, 2.0, 8.0, 64.0), shares)
+        budgets = split(PrivacyBudget(epsilon, delta), (1.5, 2.0, 8.0, 64.0), shares, release_share)
     except PrivacyParameterError:
         return
     for order, amount in budgets.items():
         assert amount > 0
-        assert rdp_to_epsilon(amount / 1e12, order, delta / shares) <= epsilon
+        assert rdp_to_epsilon(amount / 1e12, order, conversion / shares) <= epsilon
 
 
 def test_orders_where_nothing_can_be_certified_are_dropped_but_keep_their_share() -> None:
     budget = PrivacyBudget(6.0, 1e-5)
-    assert set(split(budget, (2.0, 4.0, 8.0), 3)) == {4.0, 8.0}
-    assert split(budget, (2.0, 4.0, 8.0), 3)[8.0] == split(budget, (8.0,), 3)[8.0]
+    assert set(split(budget, (2.0, 4.0, 8.0), 3, 0.0)) == {4.0, 8.0}
+    assert split(budget, (2.0, 4.0, 8.0), 3, 0.0)[8.0] == split(budget, (8.0,), 3, 0.0)[8.0]
     with pytest.raises(PrivacyParameterError, match=r"alone costs 10\.13"):
-        split(budget, (2.0,), 1)
+        split(budget, (2.0,), 1, 0.0)
 
 
 def test_the_longest_prefix_wins() -> None:
@@ -170,6 +179,10 @@ def test_collections_hold_all_spellings_of_their_units() -> None:
         {"orders": ()},
         {"orders": (1.0,)},
         {"orders": (2.0, math.inf)},
+        {"release_share": -0.1},
+        {"release_share": 1.0},
+        {"release_share": math.nan},
+        {"release_share": "a tenth"},
     ],
 )
 def test_policies_out_of_range_are_refused(arguments: dict[str, object]) -> None:

@@ -17,11 +17,11 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from dpfusion_core.errors import LedgerError, PrivacyParameterError
-from dpfusion_core.ledger import PrivacyLedger, keys, schema
+from dpfusion_core.errors import BudgetExhaustedError, LedgerError, PrivacyParameterError
+from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger, keys, schema
 from dpfusion_core.privacy.budget import PrivacyBudget
 from tests.core.ledger.conftest import KEY
-from tests.core.ledger.helpers import fork, in_child, loss, tamper, wait
+from tests.core.ledger.helpers import back_to, fork, in_child, loss, tamper, wait
 
 BUDGET = PrivacyBudget(8.0, 1e-5)
 Make = Callable[..., PrivacyLedger]
@@ -182,13 +182,34 @@ def test_a_newer_schema_is_refused(url: str) -> None:
 def test_a_ledger_of_ids_that_were_not_normal_is_refused_and_left_as_it_is(make: Make, url: str) -> None:
     with make(budget=BUDGET)._access.store.write():
         pass
-    tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
+    back_to(url, 1)
     assert charge(url) == 0.125  # without accounts there is nothing to lose
-    tamper(url, "UPDATE dpfusion_meta SET schema_version = 1")
+    back_to(url, 1)
     with pytest.raises(LedgerError, match=r"spellings of an id.*ledger budget"):
         charge(url)
-    tamper(url, "UPDATE dpfusion_meta SET schema_version = 2")
+    tamper(url, "UPDATE dpfusion_meta SET schema_version = 2")  # of which the columns are, still
     assert charge(url) == 0.25
+
+
+def test_accounts_from_before_there_were_releases_are_kept_and_have_nothing_for_them(
+    make: Make, url: str
+) -> None:
+    with make(budget=BudgetPolicy(BUDGET, release_share=0.0)) as old:
+        held = old.reserve({"a": loss(1.0)}, order=4.0)
+    back_to(url, 2)
+    with make(budget=BUDGET) as ledger:
+        ledger.reserve({"c": loss(1.0)}, order=4.0)  # writing brings it to the present form
+        ledger.settle(held, {"a": loss(0.5)})
+        account = ledger.account("a")
+        assert (account.release_share, account.release_delta, account.release_spent) == (0.0, 0.0, 0.0)
+        assert account.balances[0].budget == pytest.approx(BUDGET.loss_at(4.0), abs=2e-12)
+        assert account.balances[0].spent == 0.5
+        with pytest.raises(BudgetExhaustedError):
+            ledger.reserve({"a": loss(0.0, delta=1e-9)}, order=4.0)
+        ledger.reserve({"b": loss(0.0, delta=1e-9)}, order=4.0)  # which is new
+        ledger.curator.amend("a", BUDGET, "releases are wanted", release_share=0.1)
+        ledger.reserve({"a": loss(0.0, delta=1e-9)}, order=4.0)
+        assert ledger.curator.verify().ok
 
 
 def test_a_migration_runs_exactly_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +242,7 @@ def test_an_old_process_notices_that_the_ledger_was_migrated(make: Make, url: st
         lambda: ledger.settle(held, {"a": loss(0.5)}),
         lambda: ledger.curator.amend("a", BUDGET, "why"),
     ):
-        with pytest.raises(LedgerError, match=r"brought to schema 3 .* start the process again"):
+        with pytest.raises(LedgerError, match=r"brought to schema 4 .* start the process again"):
             call()
     tamper(url, "UPDATE dpfusion_meta SET schema_version = schema_version - 1")
     assert charge(url) == 1.125

@@ -81,16 +81,22 @@ class ExactPair:
         return mp.power(10, low)
 
 
-def token_loss(divergence: float, num_units: int, order: float) -> Any:
-    """Return formula (1)."""
-    n, a1 = mp.mpf(num_units), mp.mpf(order) - 1
-    return mp.log((n - 1) / n + mp.exp(a1 * divergence) / n) / a1
+def moved_share(num_units: int, weight_cap: float = 1.0) -> Any:
+    """Return ``kappa``, the share of the mean that a unit moves."""
+    n = mp.mpf(num_units)
+    return 1 - mp.mpf(weight_cap) * (n - 1) / n
 
 
-def token_bound(loss: float, num_units: int, order: float) -> Any:
+def token_loss(divergence: float, num_units: int, order: float, weight_cap: float = 1.0) -> Any:
+    """Return formula (1c); without a cap it is (1)."""
+    kappa, a1 = moved_share(num_units, weight_cap), mp.mpf(order) - 1
+    return mp.log(1 - kappa + kappa * mp.exp(a1 * divergence)) / a1
+
+
+def token_bound(loss: float, num_units: int, order: float, weight_cap: float = 1.0) -> Any:
     """Return formula (2)."""
     a1 = mp.mpf(order) - 1
-    return mp.log(1 + num_units * mp.expm1(a1 * loss)) / a1
+    return mp.log(1 + mp.expm1(a1 * loss) / moved_share(num_units, weight_cap)) / a1
 
 
 def rdp_to_epsilon(loss: float, order: float, delta: float) -> Any:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,17 +20,30 @@ from dpfusion_core.privacy import (
 )
 
 ZERO_OUT, REPLACE = PrivacyParameters(2.0, 0.05), PrivacyParameters(2.0, 0.05, neighbours="replace")
+PARAMETERS = [replace(each, weight_cap=cap) for each in (ZERO_OUT, REPLACE) for cap in (1.0, 0.5)]
 MAKERS: dict[str, Callable[..., Accountant]] = {
     "fixed": FixedAccountant,
     **{rule: functools.partial(AdaptiveAccountant, spending=rule) for rule in sorted(SPENDING_RULES)},
 }
 KINDS: dict[str, Callable[..., Accountant]] = {
-    f"{name}, {parameters.neighbours}": functools.partial(kind, parameters)
-    for parameters in (ZERO_OUT, REPLACE)
+    f"{name}, {parameters.neighbours}, cap {parameters.weight_cap}": functools.partial(kind, parameters)
+    for parameters in PARAMETERS
     for name, kind in MAKERS.items()
 }
 UNITS, TOKENS = 3, 4
 SECRET = 0.0123456
+
+
+def parameters_of(accountant: Accountant) -> PrivacyParameters:
+    said = accountant.guarantee(private=True)
+    return next(
+        p for p in PARAMETERS if (p.neighbours, p.weight_cap) == (said.neighbours, said.weight_cap or 1.0)
+    )
+
+
+def floor_of(accountant: Accountant) -> float:
+    """Return what a token costs at least, and a little for zero-out neighbours."""
+    return token_loss(REPLACE.surcharge, UNITS, 2.0, parameters_of(accountant).weight_cap)
 
 
 def losses(*values: float) -> torch.Tensor:
@@ -113,22 +127,25 @@ class TestAccountant:
         self, make: Callable[..., Accountant]
     ) -> None:
         accountant = self.start(make)
-        parameters = REPLACE if accountant.guarantee(private=True).neighbours == "replace" else ZERO_OUT
-        whole = TOKENS * token_loss(parameters.bound + parameters.surcharge, UNITS, 2.0)
+        parameters = parameters_of(accountant)
+        size = UNITS, 2.0, parameters.weight_cap
+        whole = TOKENS * token_loss(parameters.bound + parameters.surcharge, *size)
         before = self.used(accountant)
         for share in (1.0, 0.0, 0.5, 1.0):
-            realised = token_loss(share * accountant.bounds() + parameters.surcharge, UNITS, 2.0)
+            realised = token_loss(share * accountant.bounds() + parameters.surcharge, *size)
             accountant.charge(realised)
             after = self.used(accountant)
             assert all(new >= old for new, old in zip(after, before, strict=True))
             before = after
         assert max(before) <= whole * (1 + 1e-12)
+        if parameters.neighbours == "replace":
+            assert max(before) >= whole * (1 - 1e-9)  # what is not lost is charged too
 
     def test_a_unit_that_takes_no_part_is_allowed_nothing_and_charged_nothing(
         self, make: Callable[..., Accountant]
     ) -> None:
         accountant = self.start(make, active=[True, False, True])
-        floor = token_loss(REPLACE.surcharge, UNITS, 2.0)
+        floor = floor_of(accountant)
         for _ in range(TOKENS):
             bounds = accountant.bounds()
             assert (bounds > 0.0).tolist() == [True, False, True]
@@ -148,7 +165,7 @@ class TestAccountant:
     def test_the_guarantee_is_the_same_before_and_after(self, make: Callable[..., Accountant]) -> None:
         accountant = self.start(make)
         before = accountant.guarantee(private=True).epsilon
-        floor = token_loss(REPLACE.surcharge, UNITS, 2.0)
+        floor = floor_of(accountant)
         accountant.charge(losses(floor, floor, floor))
         assert accountant.guarantee(private=True).epsilon == before
 

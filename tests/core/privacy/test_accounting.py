@@ -32,13 +32,15 @@ def test_number_of_the_specification() -> None:
 @pytest.mark.parametrize("units", [1, 2, 5])
 @pytest.mark.parametrize("mixing_loss", [None, 0.3])
 @pytest.mark.parametrize("order", [1.5, 3.0, 8.0])
+@pytest.mark.parametrize("cap", [1.0, 0.3])
 def test_loss_of_a_token_is_formula_1_with_the_surcharge(
-    order: float, mixing_loss: float | None, units: int
+    cap: float, order: float, mixing_loss: float | None, units: int
 ) -> None:
-    zero_out = response_loss(PrivacyParameters(8.0, 0.05), units, 10)
-    assert zero_out.at(order) == pytest.approx(10 * float(oracle.token_loss(0.4, units, order)), rel=1e-12)
-    parameters = PrivacyParameters(8.0, 0.05, neighbours="replace", mixing_loss=mixing_loss)
-    exact = oracle.token_loss(0.4 + (0.4 if mixing_loss is None else mixing_loss), units, order)
+    zero_out = response_loss(PrivacyParameters(8.0, 0.05, weight_cap=cap), units, 10)
+    exact = oracle.token_loss(0.4, units, order, cap)
+    assert zero_out.at(order) == pytest.approx(10 * float(exact), rel=1e-12)
+    parameters = PrivacyParameters(8.0, 0.05, neighbours="replace", mixing_loss=mixing_loss, weight_cap=cap)
+    exact = oracle.token_loss(0.4 + (0.4 if mixing_loss is None else mixing_loss), units, order, cap)
     assert response_loss(parameters, units, 10).at(order) == pytest.approx(10 * float(exact), rel=1e-12)
 
 

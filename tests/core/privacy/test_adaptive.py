@@ -48,6 +48,7 @@ def test_budget_is_the_worst_case_of_fixed_accounting() -> None:
     tokens=st.integers(1, 30),
     neighbours=st.sampled_from(["zero-out", "replace"]),
     shares=st.lists(st.sampled_from([0.0, 1e-9, 0.3, 1.0]), min_size=1, max_size=8),
+    cap=st.sampled_from([1.0, 0.5, 0.1]),
 )
 def test_losses_never_sum_to_more_than_the_budget(
     spending: Spending,
@@ -57,15 +58,16 @@ def test_losses_never_sum_to_more_than_the_budget(
     tokens: int,
     neighbours: Neighbours,
     shares: list[float],
+    cap: float,
 ) -> None:
     """Whatever share of its bound each token uses."""
-    parameters = PrivacyParameters(order, beta, neighbours=neighbours)
+    parameters = PrivacyParameters(order, beta, neighbours=neighbours, weight_cap=cap)
     accountant = AdaptiveAccountant(parameters, units, tokens, spending=spending)
     total = 0.0
     for step in range(tokens):
         bounds = accountant.bounds()
         assert (bounds >= 0).all()
-        losses = token_loss(bounds * shares[step % len(shares)] + parameters.surcharge, units, order)
+        losses = token_loss(bounds * shares[step % len(shares)] + parameters.surcharge, units, order, cap)
         accountant.charge(losses)
         total += losses[0].item()
     assert total <= response_loss(parameters, units, tokens).at(order) * (1 + 1e-12)

@@ -24,7 +24,10 @@ from dpfusion_core.privacy import (
     Spending,
     rdp_to_epsilon,
     response_loss,
+    token_loss,
 )
+from dpfusion_core.privacy.capping import mixing_loss_of
+from tests.core.privacy import oracle
 from tests.core.privacy.oracle import (
     NextToken,
     Prefix,
@@ -79,7 +82,9 @@ class Setting:
         self.worst = response_loss(parameters, units, max_tokens)
 
     def responses(self, public: NextToken, private: list[NextToken]) -> Responses:
-        rule = MixtureRule(self.parameters.order, self.parameters.surcharge or None)
+        rule = MixtureRule(
+            self.parameters.order, self.parameters.surcharge or None, self.parameters.weight_cap
+        )
         return responses(public, private, rule, self.accountant, self.max_tokens, self._eos)
 
     def limit(self, order: float) -> float:
@@ -105,16 +110,20 @@ def neighbours_of(
     return [[*private[:unit], other, *private[unit + 1 :]] for other in others]
 
 
+SIZES = [(1, 1.0), *itertools.product((2, 3), (1.0, 0.5, 0.2))]  # units, and the cap of their weights
+
+
 @pytest.mark.parametrize("relation", ["zero-out", "replace"])
-@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("units, cap", SIZES)
 @pytest.mark.parametrize(
     "alpha, beta, delta", [(1.5, 0.3, 0.2), (2.0, 0.02, 1e-5), (2.0, 1e-4, 0.05), (8.0, 0.05, 0.01)]
 )
 def test_no_neighbours_diverge_by_more_than_reported(
-    alpha: float, beta: float, delta: float, units: int, relation: Neighbours
+    alpha: float, beta: float, delta: float, units: int, cap: float, relation: Neighbours
 ) -> None:
     """Random tables of 3 tokens, one of them the end; views with impossible tokens among them."""
-    setting = Setting(PrivacyParameters(alpha, beta, delta, relation), units, max_tokens=3)
+    parameters = PrivacyParameters(alpha, beta, delta, relation, weight_cap=cap)
+    setting = Setting(parameters, units, max_tokens=3)
     public = table(1, 3, 1.0)
     private = [table(10, 3, 2.0), table(11, 3, 3.0, public, zeros=True), table(12, 3, 0.1, public)][:units]
     whole = setting.responses(public, private)
@@ -123,6 +132,38 @@ def test_no_neighbours_diverge_by_more_than_reported(
     for unit in range(units):
         for changed in neighbours_of(public, private, unit, relation, 3):
             setting.assert_covers(whole, setting.responses(public, changed))
+
+
+@pytest.mark.parametrize("units, cap", [(2, 0.5), (3, 0.5), (3, 0.2)])
+@pytest.mark.parametrize("text", [constant(1.0, 0.0), constant(0.0, 1.0)], ids=["forward", "reverse"])
+def test_report_is_nearly_reached_with_capped_weights(text: NextToken, units: int, cap: float) -> None:
+    """Two-sided: where losses are small and the others are silent, all that is missing is ``kappa``."""
+    setting = Setting(PrivacyParameters(2.0, 1e-4, weight_cap=cap), units, max_tokens=3, eos=None)
+    public = constant(0.1, 0.9) if text((0,))[0] == 0.0 else constant(0.9, 0.1)
+    silent = [public] * (units - 1)
+    whole, without = (setting.responses(public, [each, *silent]) for each in (text, public))
+    kappa = float(oracle.moved_share(units, cap))
+    assert response_divergence(whole, without, 2.0) == pytest.approx(kappa * setting.limit(2.0), rel=0.02)
+    setting.assert_covers(whole, without)
+
+
+@pytest.mark.parametrize("units, cap", [(2, 0.5), (3, 0.2)])
+@pytest.mark.parametrize("spending", [None, *sorted(SPENDING_RULES)])
+@pytest.mark.parametrize("beta", [0.002, 1.5])
+def test_two_contents_of_a_capped_unit_stay_within_the_report(
+    beta: float, spending: Spending | None, units: int, cap: float
+) -> None:
+    """The others say what is rare without them; one content calls for a rare token, the other forbids it."""
+    parameters = PrivacyParameters(2.0, beta, 1e-5, "replace", mixing_loss_of(cap, units), cap)
+    setting = Setting(parameters, units, max_tokens=3, eos=None, spending=spending)
+    public = constant(0.02, 0.96, 0.02)
+    others = [constant(0.0, 0.0, 1.0)] * (units - 1)
+    texts = [public, constant(1.0, 0.0, 0.0), constant(0.0, 1.0, 0.0), constant(0.0, 0.0, 1.0)]
+    made = [setting.responses(public, [each, *others]) for each in texts]
+    for first, second in itertools.combinations(made, 2):
+        setting.assert_covers(first, second)
+    if beta == 0.002 and spending is None:  # the constant is needed
+        assert response_divergence(made[1], made[2], 2.0) > 3 * token_loss(0.004, units, 2.0, cap)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 4])
@@ -209,13 +250,14 @@ RULES = sorted(SPENDING_RULES)
 
 
 @pytest.mark.parametrize("relation", ["zero-out", "replace"])
-@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("units, cap", [size for size in SIZES if size[1] > 0.2])
 @pytest.mark.parametrize("spending", RULES)
 @pytest.mark.parametrize("alpha, beta, delta", [(1.5, 0.3, 0.2), (2.0, 0.02, 1e-5), (8.0, 0.05, 0.01)])
 def test_no_neighbours_diverge_by_more_than_the_budget(
-    alpha: float, beta: float, delta: float, spending: Spending, units: int, relation: Neighbours
+    alpha: float, beta: float, delta: float, spending: Spending, units: int, cap: float, relation: Neighbours
 ) -> None:
-    setting = Setting(PrivacyParameters(alpha, beta, delta, relation), units, 3, spending=spending)
+    parameters = PrivacyParameters(alpha, beta, delta, relation, weight_cap=cap)
+    setting = Setting(parameters, units, 3, spending=spending)
     public = table(1, 3, 1.0)
     private = [table(10, 3, 2.0), table(11, 3, 3.0, public, zeros=True), table(12, 3, 0.1, public)][:units]
     whole = setting.responses(public, private)

@@ -26,6 +26,7 @@ BAD: list[tuple[str, Any]] = [
     *(("beta", value) for value in (-1e-300, -1.0, math.inf, math.nan, True, "0.1", None)),
     *(("delta", value) for value in (0.0, 0, 1.0, 1, -1e-5, 1.5, math.inf, math.nan, True, "1e-5", None)),
     *(("neighbours", value) for value in ("add-remove", "", None, "Replace")),
+    *(("weight_cap", value) for value in (0.0, -0.1, 1.1, math.inf, math.nan, True, "0.5", None)),
     *(("mixing_loss", value) for value in (0.0, -0.1, math.inf, math.nan, True, "0.1")),
 ]
 

@@ -93,7 +93,12 @@ class PrivateHumanMessage(HumanMessage):
 
     @property  # type: ignore[override]
     def __class__(self) -> type[HumanMessage]:
-        """The class that checkpoints write: LangGraph's strict mode brings back LangChain's own alone."""
+        """The class that checkpoints write.
+
+        LangGraph's serialiser asks ``obj.__class__`` for the name that it writes, takes no hook, and in strict
+        mode brings back LangChain's own classes alone: under its own name the message would come back as a plain
+        dict, and its graph would fail. So it shows the class that it is read back as.
+        """
         return HumanMessage
 
     @__class__.setter
