@@ -62,6 +62,7 @@ BESIDE = {
     ("sampling", "options"),  # the checks of its numbers stand with the other options
     ("consensus", "planning"),  # a consensus is planned and charged like a response
     ("consensus", "charging"),
+    ("consensus", "releases"),
     ("charging", "planning"),  # what a request may cost comes before its charge
     ("charging", "releases"),  # likewise
     ("releases", "planning"),  # both find the order of accounts

@@ -146,7 +146,7 @@ class Consensus:
                 "A Consensus has one mechanism: leave out mechanism, or say 'consensus'."
             )
         options = read_options(named, "Consensus")
-        return make_question(messages, options, self.placeholder)
+        return make_question(messages, options, self.placeholder, self.ledger)
 
     def _chunks(self, question: Question) -> Generator[Chunk, None, None]:
         def write(messages: Sequence[Message]) -> Generator[Chunk, None, None]:

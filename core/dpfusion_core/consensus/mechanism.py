@@ -6,6 +6,7 @@ docs/theory.md, section 11.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from dpfusion_core.charging import charged
 from dpfusion_core.consensus import prompts
 from dpfusion_core.consensus.answerers import Answerer
 from dpfusion_core.consensus.items import read_items
@@ -24,7 +25,6 @@ from dpfusion_core.errors import (
     BackendError,
     DPFusionError,
     PrivacyParameterError,
-    UnsupportedError,
     ViewError,
     errors_as,
 )
@@ -34,14 +34,12 @@ from dpfusion_core.messages import Message
 from dpfusion_core.options import Options
 from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.privacy import (
-    PrivacyGuarantee,
     Released,
     VoteRelease,
-    calibrate_votes,
     check_reach,
-    release_votes,
 )
 from dpfusion_core.privacy.guarantee import Tagging
+from dpfusion_core.releases import ReleaseCharge, ReleasePlan, plan_votes
 
 TOKENS_PER_ITEM = 48
 """Tokens of an answer for each item that it may name."""
@@ -62,23 +60,22 @@ class Question:
         options: What was asked for.
         placeholder: What stands in the place of private text in the public view.
         tagging: What found the private text.
-        rule: What is released of the votes.
+        plan: What the release may cost, and its rule.
     """
 
     messages: tuple[Message, ...]
     options: Options
     placeholder: Placeholder
     tagging: Tagging
-    rule: VoteRelease
-
-    @property
-    def is_covered(self) -> bool:
-        """Whether it is private which documents take part, and how many."""
-        return self.options.retrieval == "covered"
+    plan: ReleasePlan
 
 
 def make_question(
-    messages: Sequence[Message], options: Options, placeholder: Placeholder, tagging: Tagging = "none"
+    messages: Sequence[Message],
+    options: Options,
+    placeholder: Placeholder,
+    ledger: PrivacyLedger | None,
+    tagging: Tagging = "none",
 ) -> Question:
     """Check a question; nothing is computed or charged yet.
 
@@ -89,21 +86,22 @@ def make_question(
     if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
         raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
     question_of(messages)
-    if options.epsilon is None:
-        raise PrivacyParameterError("A consensus needs epsilon, for example epsilon=1.0.")
-    rule = calibrate_votes(
-        options.epsilon,
-        options.delta,
-        options.max_items,
-        neighbours=options.neighbours,
-        responses=options.responses,
+    is_covered = options.retrieval == "covered"
+    if is_covered and ledger is not None and (options.accounting, options.on_exhausted) == ("fixed", "raise"):
+        raise PrivacyParameterError(
+            "With retrieval='covered' and a ledger say on_exhausted='zero-out', or accounting='adaptive': an error "
+            "about a document without budget would tell that it took part."
+        )
+    units = units_of(messages)
+    plan = plan_votes(
+        options, units, ledger, max_items=options.max_items, is_participation_private=is_covered
     )
-    if options.retrieval != "covered":  # else how many documents there are is private
-        check_documents(len(units_of(messages)), rule)
-    return Question(without_seams(messages), options, placeholder, tagging, rule)
+    if not is_covered:  # else how many documents there are is private
+        check_documents(len(units), plan)
+    return Question(without_seams(messages), options, placeholder, tagging, plan)
 
 
-def check_documents(units: int, rule: VoteRelease) -> None:
+def check_documents(units: int, plan: ReleasePlan) -> None:
     """Check from public numbers that a consensus of so many documents can be told.
 
     Raises:
@@ -119,7 +117,8 @@ def check_documents(units: int, rule: VoteRelease) -> None:
             "A consensus of one document would be what this document says, which may not be told. Give more "
             "documents, or ask engine.choose for an answer out of few, or use mechanism='fusion'."
         )
-    check_reach(rule, units)
+    if isinstance(plan.rule, VoteRelease):
+        check_reach(plan.rule, units)
 
 
 def run_question(
@@ -141,21 +140,25 @@ def run_question(
         BudgetExhaustedError: If a unit cannot pay; then no document was asked.
         LedgerError: If the ledger cannot be reached or written; then no document was asked.
     """
-    if ledger is not None:
-        raise UnsupportedError("mechanism='consensus' cannot be charged to a ledger yet.")
     public = public_view(question.messages, question.placeholder)
     known = _public_words(question, answerer, public)
     yield None
-    votes = _votes(question, answerer, known)
-    yield None
-    released = release_votes(votes, question.rule)
+    released: tuple[Released, ...] = ()
+    guarantee = question.plan.guarantee(1)
+    if question.plan.units:
+        with charged(question.plan, ledger) as charge:
+            votes = _votes(question, answerer, known, charge)
+            yield None
+            released = charge.votes(votes)
+            if not question.plan.is_participation_private:  # else it would tell who took part
+                guarantee = charge.guarantee()
+    guarantee = replace(guarantee, tagging=question.tagging, retrieval=question.options.retrieval)
     view = _with_items(question, released) if released else public
     for chunk in write(view):
         if chunk is None or chunk.finish_reason is None:
             yield chunk
-            continue
-        tokens = chunk.guarantee.tokens if chunk.guarantee else 0
-        yield replace(chunk, guarantee=_guarantee(question, tokens), items=released)
+        else:
+            yield replace(chunk, guarantee=guarantee, items=released)
 
 
 @dataclass(frozen=True)
@@ -177,16 +180,22 @@ def _public_words(question: Question, answerer: Answerer, public: Sequence[Messa
         return _Public(frozenset(read_items(answer, question.options.items, text)), text)
 
 
-def _votes(question: Question, answerer: Answerer, known: _Public) -> list[tuple[str, ...]]:
-    units = speaking_units(question.messages, question.placeholder)
-    views = [own_view(question.messages, unit) for unit in units]
+def _votes(
+    question: Question, answerer: Answerer, known: _Public, charge: ReleaseCharge
+) -> list[tuple[str, ...]]:
+    """Return the votes of each unit of the plan; those that cannot pay or say nothing are not asked."""
+    speaking = speaking_units(question.messages, question.placeholder)
+    units = zip(question.plan.units, charge.takes_part, strict=True)
+    asked_units = [unit for unit, can_pay in units if can_pay and unit in speaking]
+    views = [own_view(question.messages, unit) for unit in asked_units]
     try:
         answers = _ask(question, answerer, views) if views else []
     except (
         DPFusionError
     ):  # of one document's making, perhaps: an error would tell, and the others have their votes
         answers = [_ask_alone(question, answerer, view) for view in views]
-    return [_vote(question, answer, known) for answer in answers]
+    votes = {unit: _vote(question, answer, known) for unit, answer in zip(asked_units, answers, strict=True)}
+    return [votes.get(unit, ()) for unit in question.plan.units]
 
 
 def _ask_alone(question: Question, answerer: Answerer, view: Sequence[Message]) -> str | None:
@@ -235,24 +244,3 @@ def _with_items(question: Question, released: Sequence[Released]) -> list[Messag
     lines = "\n".join(prompts.ITEM.format(item=each.item, count=each.count) for each in released)
     before, _, after = prompts.WHAT_MANY_SAY.partition("{question}")
     return led_by(bare_view(question.messages), before.replace("{items}", lines), after)
-
-
-def _guarantee(question: Question, tokens: int) -> PrivacyGuarantee:
-    options = question.options
-    return PrivacyGuarantee(
-        epsilon=options.epsilon or 0.0,
-        delta=options.delta,
-        order=None,
-        neighbours=options.neighbours,
-        accounting=options.accounting,
-        tokens=tokens,
-        max_tokens=options.max_tokens,
-        units=None if question.is_covered else len(units_of(question.messages)),
-        loss_per_token=None,
-        alpha=None,
-        beta=None,
-        private=True,
-        tagging=question.tagging,
-        mechanism="consensus",
-        retrieval=options.retrieval,
-    )

@@ -164,11 +164,11 @@ def prepare_question(
         raise UnsupportedError(
             "mechanism='consensus' asks each document by itself, so it needs messages, not ready views."
         )
-    question = make_question(messages, options, placeholder)
+    question = make_question(messages, options, placeholder, ledger)
     if narrowing is None:
         return question
     narrowed, whole = narrowing(messages, ledger)
-    return make_question(narrowed, options, placeholder, "whole message" if whole else "phrases")
+    return make_question(narrowed, options, placeholder, ledger, "whole message" if whole else "phrases")
 
 
 def _say_cost(units: int) -> None:
