@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from dpfusion_core.consensus import plain_text
-from dpfusion_core.consensus.views import bare_view, own_view, public_view, question_of, speaking_units, without_seams
+from dpfusion_core.consensus.views import (
+    bare_view,
+    own_view,
+    public_view,
+    question_of,
+    speaking_units,
+    without_seams,
+)
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import Message, Segment, ToolCall
 from dpfusion_core.placeholders import fixed_placeholder
@@ -141,7 +148,11 @@ def test_text_of_a_unit_without_a_blank_stays_together() -> None:
 
 
 def test_public_text_between_documents_stays_where_it_is() -> None:
-    chat = [Message("user", [ANN, Segment(" and "), BOB, Segment(" \n")]), Message("assistant", [ANN]), QUESTION]
+    chat = [
+        Message("user", [ANN, Segment(" and "), BOB, Segment(" \n")]),
+        Message("assistant", [ANN]),
+        QUESTION,
+    ]
     assert [[s.text for s in m.segments] for m in without_seams(chat)] == [
         ["Ann is ill.", " and ", "Bob is well.", " \n"],
         ["Ann is ill."],
