@@ -17,7 +17,7 @@ from dpfusion_core.cli.records import WARDS, Patient, patients
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.options import GenerationOptions
-from dpfusion_core.privacy.release import calibrate_votes
+from dpfusion_core.privacy import calibrate_votes
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 from dpfusion_core.tiny import MODEL_NAME
 

@@ -92,9 +92,10 @@ def test_a_model_that_does_not_answer_costs_nothing_and_one_that_does_not_write_
 
 
 def test_what_is_refused_costs_nothing(ledger: PrivacyLedger) -> None:
-    for messages, options in ((chat("a"), {}), (chat("a", "b"), {}), (chat(*["a"] * 40), {"max_items": 9})):
+    consensus = Consensus(Clerk(), ledger=ledger)
+    for texts, most in ((["a"], 1), (["a", "b"], 1), (["a"] * 40, 9)):
         with pytest.raises(PrivacyParameterError):
-            Consensus(Clerk(), ledger=ledger).generate(messages, **{"epsilon": 1.0, **options})  # type: ignore[typeddict-item]
+            consensus.generate(chat(*texts), epsilon=1.0, max_items=most)
     with pytest.raises(PrivacyParameterError, match="no account"):
         ledger.account("doc-0")
 
