@@ -68,14 +68,15 @@ def run_demo(console: Console, model: str) -> None:
     console.print(Rule(f"{len(records)} private records"))
     console.print(_shown(_segments(records[0])), Text(f"... and {len(records) - 1} more", style="dim"), "")
     parts = (
-        (WARD, "One of five answers, asked of each record", "the ward", ask_wards),
-        (MOST, "What many say may be told, what one says may not", "whether a record is in", ask_most),
-        (PARAPHRASE, "Token by token, the secrets of one record stay secret", "", paraphrase),
+        (WARD, "one of five answers, from each record", "the ward", ask_wards),
+        (MOST, "what many say is told, what one says is not", "who is in", ask_most),
+        (PARAPHRASE, "token by token, one record's secrets stay secret", "", paraphrase),
     )
     for number, (question, what, secret, ask) in enumerate(parts, start=1):
         with console.status(question):
             lines = list(ask(engine, records))
-        console.print(_table(f"{number}  {question}", what, secret, lines), "")
+        console.print(Text(f"{number}  {question}", style="bold"))
+        console.print(_table(what, secret, lines), "")
     seconds = time.perf_counter() - started
     console.print(
         f"[dim]{model} on this machine, nothing sent anywhere, {seconds:.0f} s. delta = {DELTA:g}.[/]",
@@ -208,26 +209,24 @@ def _shown(record: Sequence[Segment]) -> Table:
     return views
 
 
-def _table(question: str, what: str, secret: str, lines: Sequence[Line]) -> Table:
-    table = Table(
-        title=f"{question}  [dim]{what}[/]", title_justify="left", title_style="bold", expand=True, box=None
-    )
+def _table(what: str, secret: str, lines: Sequence[Line]) -> Table:
+    table = Table(box=None, expand=True, header_style="dim")
     table.add_column("", no_wrap=True)
-    table.add_column("answer", ratio=1)
-    table.add_column(f"an attacker guesses {secret}" if secret else "facts kept", min_width=46)
+    table.add_column(what, ratio=1)
+    table.add_column(f"an attacker guesses {secret}" if secret else "facts kept", width=30)
     for line in lines:
         answer, guess = Text(line.answer), Text("")
         if not secret and line.right is not None:
             guess = Text.assemble((_bar(line.right), "green"), f" {line.right:.0%}")
         elif line.right is not None:
-            answer = Text.assemble(f"{line.answer:9} ", (_bar(line.right), "green"))
+            answer = Text.assemble(f"{line.answer:8} ", (_bar(line.right, 16), "green"))
         if line.attacker is not None and line.most is not None:
             guess = Text.assemble(
-                (_bar(line.attacker), "red"), f" right {line.attacker:.0%}, at most {line.most:.0%}"
+                (_bar(line.attacker), "red"), f" {line.attacker:.0%}, at most {line.most:.0%}"
             )
         table.add_row(line.name, answer, guess)
     return table
 
 
-def _bar(share: float, width: int = 20) -> str:
+def _bar(share: float, width: int = 12) -> str:
     return "█" * round(share * width) + "░" * (width - round(share * width))

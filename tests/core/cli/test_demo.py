@@ -21,7 +21,7 @@ ALONE = {each.effect for each in RECORDS if sum(other.effect == each.effect for 
 @pytest.fixture(autouse=True)
 def draws(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in repeating():
-        monkeypatch.setattr(module, name, value, raising=False)
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="module")
