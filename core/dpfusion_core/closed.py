@@ -18,7 +18,7 @@ _DEEPEST = 8
 _YES_NO = {"yes": True, "no": False}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClosedField:
     """A question with few answers: a field, or whether an array has one of its possible members.
 

@@ -21,7 +21,7 @@ from dpfusion_core.privacy import (
 )
 from dpfusion_core.privacy.adaptive import adaptive_loss
 from dpfusion_core.privacy.capping import mixing_loss_of
-from dpfusion_core.privacy.choosing import best_choice_order
+from dpfusion_core.privacy.choosing import ChoiceSettings, best_choice_settings
 from dpfusion_core.privacy.shares import token_budgets
 from dpfusion_core.tagging.naming import check_lasting
 
@@ -127,17 +127,22 @@ def make_plan(
         options.responses > 1 or ledger is not None or shares is not None
     )
     if options.epsilon is not None:
-        order, delta = options.order, options.delta
+        order, cap, delta = options.order, options.weight_cap, options.delta
         if ledger is not None:  # whose accounts hold a part of delta back for releases
             delta = conversion_delta(delta, ledger.release_share)
+        best = (
+            None
+            if choices is None
+            else partial(_choice_settings, options, delta, choices, together, is_shared)
+        )
         if order is None:
             order = order_of_accounts(
                 PrivacyBudget(options.epsilon, delta),
                 None if ledger is None else ledger.orders(units),
-                None
-                if choices is None
-                else partial(_order_of_choices, options, delta, choices, together, is_shared),
+                None if best is None else lambda: best(None).order,
             )
+        if best is not None:
+            cap = best(order).weight_cap
         parameters = calibrate_beta(
             options.epsilon,
             delta,
@@ -148,7 +153,7 @@ def make_plan(
             accounting=options.accounting,
             is_shared=is_shared,
             responses=options.responses,
-            weight_cap=options.weight_cap,
+            weight_cap=cap,
         )
     else:
         parameters = stated_parameters(options, together)
@@ -196,9 +201,11 @@ def order_of_accounts(
     return max(kept, budget.best_order() if best is None else best())
 
 
-def _order_of_choices(options: Options, delta: float, choices: int, together: int, is_shared: bool) -> float:
+def _choice_settings(
+    options: Options, delta: float, choices: int, together: int, is_shared: bool, order: float | None
+) -> ChoiceSettings:
     assert options.epsilon is not None
-    return best_choice_order(
+    return best_choice_settings(
         PrivacyBudget(options.epsilon, delta),
         choices,
         options.max_tokens * options.responses,
@@ -206,5 +213,6 @@ def _order_of_choices(options: Options, delta: float, choices: int, together: in
         options.neighbours,
         options.accounting,
         is_shared,
+        order,
         options.weight_cap,
     )

@@ -27,6 +27,8 @@ class DocumentReport:
             levels that are not differentially private.
         chunks: In how many chunks a model read the document.
         seconds: How long it took.
+        facts: What was chosen of the document, where a schema was given; the guarantee is for it, and the text was
+            written from it and from the redacted text.
     """
 
     level: Level
@@ -35,6 +37,7 @@ class DocumentReport:
     guarantee: PrivacyGuarantee | None
     chunks: int
     seconds: float
+    facts: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 from dpfusion_core.documents.chunks import Level, PrivatizedDocument
@@ -31,6 +31,8 @@ def privatize(
     chunk: int | None = None,
     instruction: str | None = None,
     progress: bool = False,
+    schema: Any = None,
+    shares: Mapping[str, float] | None = None,
     **options: Any,
 ) -> PrivatizedDocument | list[PrivatizedDocument]:
     """Privatise a document, or several, at one of three levels.
@@ -60,6 +62,10 @@ def privatize(
             reads one at a time.
         instruction: What the model is told to do, by default to paraphrase; public.
         progress: Whether to show a progress bar on standard error.
+        schema: Level ``"dp"``: facts to keep, as closed fields (see :func:`~dpfusion_core.closed_fields`). They are
+            chosen within epsilon, and the text is then written from them and the redacted text, at no further
+            cost: where these facts are what is wanted, that keeps far more of them than fusion token by token.
+        shares: How the fields of the schema share epsilon; see :meth:`FusionEngine.fill`.
         **options: ``epsilon`` and ``delta`` of each document, or ``order`` and ``beta``, and how tokens are
             sampled: see :class:`~dpfusion_core.options.Options`. What has no effect at a level is refused.
 
@@ -94,6 +100,8 @@ def privatize(
         max_tokens=max_tokens,
         chunk=chunk,
         instruction=instruction,
+        schema=schema,
+        shares=shares,
         **options,
     )
     texts = [documents] if isinstance(documents, str) else list(documents)

@@ -10,7 +10,18 @@ from dpfusion_core.options import ALIASES, NAMES, canonical, of_parts
 BUDGET = frozenset(of_parts("budget"))
 _NOT_FOR_DOCUMENTS = frozenset({"max_tokens", "curator", *of_parts("accounting")})
 _ARGUMENTS = frozenset(
-    {"tagger", "engine", "names", "placeholder", "max_tokens", "chunk", "instruction", "progress"}
+    {
+        "tagger",
+        "engine",
+        "names",
+        "placeholder",
+        "max_tokens",
+        "chunk",
+        "instruction",
+        "progress",
+        "schema",
+        "shares",
+    }
 )
 
 
@@ -50,3 +61,21 @@ def check_options(level: Level, options: dict[str, Any], writing: Collection[str
             "Level 'dp' needs a budget for each document, for example epsilon=8.0, delta=1e-5."
         )
     return options
+
+
+def check_schema(level: Level, schema: Any, shares: Any, options: Collection[str]) -> None:
+    """Refuse a schema where nothing is chosen, and what has a meaning with a schema alone.
+
+    Raises:
+        PrivacyParameterError: If there is such an argument.
+    """
+    if schema is not None and level != "dp":
+        raise PrivacyParameterError(
+            f"Level {level!r} shows no private text to a model, so no fact can be chosen: leave out schema, or choose "
+            "level 'dp'."
+        )
+    idle = [
+        name for name, is_said in (("shares", shares is not None), ("prior", "prior" in options)) if is_said
+    ]
+    if schema is None and idle:
+        raise PrivacyParameterError(f"{idle[0]} is for the facts of a schema: give schema=, or leave it out.")

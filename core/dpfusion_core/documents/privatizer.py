@@ -3,15 +3,16 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from dpfusion_core import _validate
 from dpfusion_core.documents.chunks import Chunk, DocumentReport, Level, cut, redact
-from dpfusion_core.documents.options import BUDGET, check_options
+from dpfusion_core.documents.facts import Facts
+from dpfusion_core.documents.options import BUDGET, check_options, check_schema
 from dpfusion_core.documents.rewriting import Rewriter
-from dpfusion_core.engine import FusionEngine
+from dpfusion_core.engine import FusionEngine, StructuredResult
 from dpfusion_core.errors import PrivacyParameterError, ViewError
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.options import Options
@@ -49,12 +50,15 @@ class Privatizer:
         chunk: int | None = None,
         instruction: str | None = None,
         together: int = 1,
+        schema: Any = None,
+        shares: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
         writing = {"max_tokens": max_tokens, "chunk": chunk, "instruction": instruction}
         options = check_options(
             level, options, [name for name, value in writing.items() if value is not None]
         )
+        check_schema(level, schema, shares, options)
         if level == "redact" and engine is not None and None not in (tagger, placeholder):
             raise PrivacyParameterError(
                 "Level 'redact' needs no model, and tagger and placeholder are given: leave out engine, or choose "
@@ -77,14 +81,17 @@ class Privatizer:
         self._budget = Options(**options)
         # Other levels spend nothing, whatever ledger the engine has.
         self._ledger = engine.ledger if engine is not None and level == "dp" else None
-        self._rewriter = None
+        self._rewriter, self._facts = None, None
         if level != "redact":
             if engine is None:
                 raise PrivacyParameterError(
                     f"Level {level!r} needs a model: give engine=, for example engine='dpfusion-tiny'."
                 )
             limit = None if max_tokens is None else _validate.count(max_tokens, "max_tokens")
-            sampling = {k: v for k, v in options.items() if k not in BUDGET}
+            sampling = {k: v for k, v in options.items() if k not in BUDGET and k != "prior"}
+            if schema is not None:
+                budget = {k: v for k, v in options.items() if k not in sampling or k == "seed"}
+                self._facts = Facts(engine, self._placeholder, schema, shares, budget)
             self._rewriter = Rewriter(
                 engine, self._placeholder, instruction or INSTRUCTION, limit, together, sampling
             )
@@ -125,13 +132,15 @@ class Privatizer:
     ) -> list[tuple[list[str], DocumentReport]]:
         """Privatise several documents, each on its own account; see :meth:`__call__`.
 
-        They are reserved for before the first is written, and share the model's forward passes, ``together``
-        chunks at a time. Where one fails, none is returned, and what was not used is given back.
+        They are reserved for before the first is written, with a schema each before its facts are chosen, and share
+        the model's forward passes, ``together`` chunks at a time. Where one fails, none is returned, and what was
+        not used is given back.
         """
         started = time.perf_counter()
         read = [self._read(parts, unit) for parts, unit in zip(documents, units, strict=True)]
         guarantees: list[PrivacyGuarantee | None] = [None] * len(read)
         chunk_counts = [0] * len(read)
+        facts: list[StructuredResult] = []
         if self._rewriter is None:
             texts = [[redact(part, self._placeholder) for part in segments] for segments, _ in read]
         else:
@@ -139,7 +148,15 @@ class Privatizer:
             chunks = [[chunk for part in parts for chunk in part] for parts in cuts]
             chunk_counts = [len(each) for each in chunks]
             stop = stop or threading.Event()
-            if self.level == "paraphrase":
+            if self._facts is not None:
+                facts = [self._facts.choose(segments, stop) for segments, _ in read]
+                guarantees = [each.guarantee for each in facts]
+                chunks = [self._facts.told(*each) for each in zip(chunks, facts, strict=True)]
+                written = [
+                    self._facts.completed(*each)
+                    for each in zip(self._rewriter.paraphrase(chunks, stop), facts, strict=True)
+                ]
+            elif self.level == "paraphrase":
                 written = self._rewriter.paraphrase(chunks, stop)
             else:
                 fused = self._rewriter.fuse(chunks, self._budget, stop)
@@ -153,7 +170,10 @@ class Privatizer:
             guarantee = guarantees[i]
             if guarantee is not None and guarantee.units:
                 guarantee = replace(guarantee, tagging=tagging)
-            report = DocumentReport(self.level, dict(labels), tagging, guarantee, chunk_counts[i], seconds)
+            known = facts[i].value if facts else None
+            report = DocumentReport(
+                self.level, dict(labels), tagging, guarantee, chunk_counts[i], seconds, known
+            )
             done.append((texts[i], report))
         return done
 
