@@ -21,6 +21,7 @@ if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("
     )
 
 from llamaindex_dpfusion.answers.selector import DPFusionSelector
+from llamaindex_dpfusion.consensus.llm import DPConsensusLLM
 from llamaindex_dpfusion.documents.ingestion import DPFusionTransform
 from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
 from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
@@ -28,6 +29,7 @@ from llamaindex_dpfusion.documents.synthesizer import DPFusionSynthesizer
 from llamaindex_dpfusion.llm import DPFusionLLM
 
 __all__ = [
+    "DPConsensusLLM",
     "DPFusionLLM",
     "DPFusionNodePostprocessor",
     "DPFusionPromptHelper",

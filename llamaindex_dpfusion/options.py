@@ -1,10 +1,10 @@
 """From the options of the LLM and of one call to those of the engine."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from dpfusion_core.engine.choosing import CHOICE_OPTIONS
 from dpfusion_core.errors import PrivacyParameterError, errors_as
@@ -13,7 +13,7 @@ from dpfusion_core.tool_calling import as_tool_choice
 
 T = TypeVar("T")
 
-OWN = of_parts("budget", "accounting", "sampling", "choice")
+OWN = of_parts("budget", "accounting", "sampling", "choice", "consensus")
 """The engine's options that are fields of the LLM and may be said in a call."""
 
 _OF_TEXT = frozenset(OWN) - {*of_parts("choice")}
@@ -26,15 +26,20 @@ _GONE = (
 )
 
 
-def named_fields(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """Return arguments under the names of the LLM's fields.
+def named_fields(given: Mapping[str, Any], known: Set[str], owner: str) -> dict[str, Any]:
+    """Return arguments under the names of an LLM's fields.
+
+    Args:
+        given: The arguments as the caller has named them.
+        known: The fields.
+        owner: The LLM's class, for errors.
 
     Raises:
         PrivacyParameterError: If a name is unknown.
     """
     if "public_roles" in given:
         raise PrivacyParameterError(_GONE)
-    return canonical(given, model.model_fields.keys() | {"class_name"}, model.__name__)
+    return canonical(given, known | {"class_name"}, owner)
 
 
 def checked_fields(owner: str) -> errors_as:

@@ -1,7 +1,7 @@
 """What an LLM is made with: its fields, what they are checked for, and the engine that is made of them."""
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, Literal, Self
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
@@ -11,12 +11,14 @@ from pydantic import BaseModel as PlainModel
 
 from dpfusion_core.adapters import Unmarked, check_parts, effective_unmarked, load_engine
 from dpfusion_core.adapters.fields import OptionFields
+from dpfusion_core.backends import Backend
 from dpfusion_core.choices import check_choices
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import DEFAULT_UNIT, Segment
 from dpfusion_core.options import ALIASES, GenerationOptions, default_of, read_options
+from dpfusion_core.privacy.guarantee import Retrieval
 from dpfusion_core.tool_calling import supports_tools
 from dpfusion_core.units import unit_id
 from llamaindex_dpfusion.options import OWN, checked_fields, engine_options, named_fields
@@ -43,6 +45,8 @@ _PLACEHOLDER = "____"
 _DEFAULTS = {"model": "dpfusion-tiny", "dtype": "auto", "placeholder": _PLACEHOLDER, "model_kwargs": {}}
 _UNLIMITED = 32768
 """Context that is said of a model without a limit of its own, in tokens."""
+ENDLESS = 2**30
+"""Context that is said where no prompt ever holds more than one document."""
 
 
 class ConfiguredLLM(OptionFields, FunctionCallingLLM):
@@ -69,25 +73,35 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
     unit: str = Field(default=DEFAULT_UNIT, min_length=1)
     complete_policy: Literal["private", "redact", "error", "public"] = "private"
 
-    _engine: FusionEngine | None = PrivateAttr(default=None)
+    _engine: Any = PrivateAttr(default=None)
     _given: FusionEngine | None = PrivateAttr(default=None)
+    _retrieval: Retrieval = PrivateAttr(default="not covered")
 
     def __init__(
         self, model: Any = "dpfusion-tiny", *, engine: FusionEngine | None = None, **kwargs: Any
     ) -> None:
-        fields = named_fields(
-            {**({} if model == "dpfusion-tiny" else {"model": model}), **kwargs}, type(self)
-        )
+        said = {**({} if model == "dpfusion-tiny" else {"model": model}), **kwargs}
+        fields = named_fields(said, self.known_fields(), type(self).__name__)
         with checked_fields(type(self).__name__):
             super().__init__(**fields)
         self._engine = self._given = engine
         self._check()
 
+    @classmethod
+    def known_fields(cls) -> Set[str]:
+        """Return the names of the fields that it may be made with."""
+        return cls.model_fields.keys()
+
+    @classmethod
+    def engine_fields(cls) -> Set[str]:
+        """Return the names of the fields that the engine is made of."""
+        return ENGINE_FIELDS
+
     def __setattr__(self, name: str, value: Any) -> None:
         name = ALIASES.get(name, name)
         if name in type(self).model_fields:
             value = getattr(self.model_copy(update={name: value}), name)  # or the LLM stays as it is
-            self._engine = self._given if name in ENGINE_FIELDS else self._engine
+            self._engine = self._given if name in self.engine_fields() else self._engine
         super().__setattr__(name, value)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -96,13 +110,13 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
         Raises:
             PrivacyParameterError: As for the LLM itself.
         """
-        changes = named_fields(update or {}, type(self))
+        changes = named_fields(update or {}, self.known_fields(), type(self).__name__)
         copied = super().model_copy(deep=deep)
         with checked_fields(type(self).__name__):
             for name, value in changes.items():
                 self.__pydantic_validator__.validate_assignment(copied, name, value)
         copied._check()
-        if ENGINE_FIELDS & changes.keys():
+        if self.engine_fields() & changes.keys():
             copied._engine = self._given
         return copied
 
@@ -112,7 +126,7 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
             self._engine,
             self._given,
             self.callback_manager,
-            *(getattr(self, n) for n in ENGINE_FIELDS),
+            *(getattr(self, name) for name in self.engine_fields()),
         ]
         return super().__deepcopy__({**(memo or {}), **{id(part): part for part in shared}})
 
@@ -192,6 +206,8 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
         parts = [("engine", self._given), ("ledger", self.ledger), ("tagger", self.tagger)]
         ready = [name for name, part in [*parts, ("tokenizer", self.tokenizer)] if part is not None]
         ready += [] if isinstance(self.placeholder, str) else ["placeholder"]
+        ready += ["items"] if callable(self.items) else []
+        ready += ["llm"] if "llm" in type(self).model_fields else []
         return [*ready, *([] if isinstance(self.model, str) else ["model"])]
 
     # -- What is made of the settings --
@@ -201,25 +217,37 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
         """The engine; the first use loads the model."""
         if self._engine is None:
             self._engine = load_engine(**{name: getattr(self, name) for name in ENGINE_FIELDS})
-        return self._engine
+        engine: FusionEngine = self._engine
+        return engine
+
+    @property
+    def backend(self) -> Backend | None:
+        """The model; None if all that is known of it is that it answers."""
+        return getattr(self.engine, "backend", None)
 
     @property
     def has_chat_template(self) -> bool:
         """Whether the model reads conversations, not only ready prompts."""
-        return bool(getattr(self.engine.backend.tokenizer, "chat_template", None))
+        return self.backend is None or bool(getattr(self.backend.tokenizer, "chat_template", None))
 
     @property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex wants to know of the model."""
-        backend = self.engine.backend
+        backend = self.backend
+        if backend is None:
+            raise NotImplementedError
         return LLMMetadata(
-            context_window=self.context_window or backend.context_length or _UNLIMITED,
+            context_window=self.context_window or self._window(backend.context_length),
             num_output=self.max_tokens or default_of("max_tokens"),
             is_chat_model=self.has_chat_template,
-            is_function_calling_model=supports_tools(backend.tokenizer),
+            is_function_calling_model=supports_tools(backend.tokenizer) and self.mechanism != "consensus",
             model_name=self.model if isinstance(self.model, str) else backend.fingerprint,
             system_role=MessageRole.SYSTEM,
         )
+
+    def _window(self, length: int | None) -> int:
+        """Return what LlamaIndex may pack into one prompt: a consensus reads each document by itself."""
+        return ENDLESS if self.mechanism == "consensus" else length or _UNLIMITED
 
     def rule(self, options: GenerationOptions | None = None) -> Rule:
         """Return what holds for text without marks in a call with these options, by default the LLM's own."""
@@ -240,4 +268,8 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
         Raises:
             PrivacyParameterError: If an option of the call is unknown.
         """
-        return engine_options({name: getattr(self, name) for name in OWN}, said or {}, is_choice=is_choice)
+        own = {name: getattr(self, name) for name in OWN}
+        options = engine_options(own, said or {}, is_choice=is_choice)
+        if options.get("mechanism") == "consensus":
+            options["retrieval"] = self._retrieval
+        return options

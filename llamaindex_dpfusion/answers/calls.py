@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 
 from dpfusion_core.adapters import Call, offered_tools
-from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
 from dpfusion_core.messages import DEFAULT_UNIT, Message
 from dpfusion_core.options import GenerationOptions
 from dpfusion_core.views import Views
@@ -126,10 +126,11 @@ def complete_answer(
     # Whoever sets the policy has said what a bare prompt is.
     rule = replace(llm.rule(options), unmarked="public")
     segments = segments_of([Written.of(piece, "user", 1) for piece in pieces], rule)
-    placeholder, tokenizer = llm.engine.placeholder, llm.engine.backend.tokenizer
+    placeholder, backend = llm.engine.placeholder, llm.backend
     source: list[Message] | Views = [Message("user", segments)]
-    if formatted or not llm.has_chat_template:
-        source = prompt_views(segments, tokenizer, placeholder)
+    is_ready = formatted or not llm.has_chat_template
+    if is_ready and backend is not None and options.get("mechanism") != "consensus":
+        source = prompt_views(segments, backend.tokenizer, placeholder)
     call = Call(llm.engine, source, options, llm.timeout, llm.max_retries, choices)
     return Answer(llm, "complete", shown_text(segments, placeholder), call, said, Response.completion)
 
@@ -140,6 +141,11 @@ def _read(llm: ConfiguredLLM, said: dict[str, Any]) -> tuple[GenerationOptions, 
     if choices is not None and (said.get("tools") or said.get("json_schema") is not None):
         raise PrivacyParameterError(
             "The answer is one of the choices, or a call of a tool, or JSON of a schema. Ask for one of them."
+        )
+    if choices is not None and llm.backend is None:
+        raise UnsupportedError(
+            "A choice is made of a model's probabilities, and all that is known of this LLM is that it answers. Ask "
+            "a DPFusionLLM."
         )
     return llm.engine_options(said, is_choice=choices is not None), choices
 

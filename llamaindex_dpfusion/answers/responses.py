@@ -66,7 +66,7 @@ def _raw(end: FinishedReply) -> dict[str, Any]:
     """Return what is said about a response; none of it depends on private data."""
     read, written = end.prompt_tokens, end.guarantee.tokens
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-    return {"dp_fusion": end.guarantee.as_dict(), "finish_reason": end.finish_reason, "usage": usage}
+    return {"dp_fusion": end.as_dict(), "finish_reason": end.finish_reason, "usage": usage}
 
 
 def deltas(responses: Generator[Any, None, None]) -> Generator[str, None, None]:

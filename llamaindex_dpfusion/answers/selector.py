@@ -44,6 +44,8 @@ class DPFusionSelector(BaseSelector):
 
     def __init__(self, llm: ConfiguredLLM, prompt: BasePromptTemplate = _PROMPT) -> None:
         self._llm = check_type(llm, ConfiguredLLM, "llm")
+        if "choices" not in llm.known_fields():
+            raise PrivacyParameterError("A selection is a choice of a model of our own: give a DPFusionLLM.")
         self._prompt = check_type(prompt, BasePromptTemplate, "prompt")
 
     def _get_prompts(self) -> PromptDictType:

@@ -58,8 +58,10 @@ class DPFusionTransform(TransformComponent):
 
     def __init__(self, llm: DPFusionLLM, **kwargs: Any) -> None:
         options = canonical(kwargs, type(self).model_fields.keys() - {"llm"}, type(self).__name__)
-        if isinstance(llm, DPFusionLLM) and llm.choices is not None:
-            raise PrivacyParameterError("DPFusionTransform writes text: leave out the choices of its llm.")
+        if isinstance(llm, DPFusionLLM) and (llm.choices is not None or llm.backend is None):
+            raise PrivacyParameterError(
+                "DPFusionTransform writes text from one document: it needs a model of our own, without choices."
+            )
         check_unit(options.get("unit", "document"))
         with checked_fields(type(self).__name__):
             super().__init__(**{"llm": llm, **options})
@@ -76,7 +78,7 @@ class DPFusionTransform(TransformComponent):
         return {
             **super().to_dict(**kwargs),
             "version": _VERSION,
-            "model": llm.engine.backend.fingerprint,
+            "model": "" if llm.backend is None else llm.backend.fingerprint,
             "options": {name: str(value) for name, value in sorted(self.llm.engine_options().items())},
             **settings,
         }

@@ -70,12 +70,12 @@ class DPFusionPromptHelper(PromptHelper):
         """
         inner: Any = llm.llm if isinstance(llm, StructuredLLM) else llm
         check_type(inner, ConfiguredLLM, "llm")
-        metadata, tokenizer = llm.metadata, inner.engine.backend.tokenizer
-        sizes = {
-            "context_window": metadata.context_window - _overhead(tokenizer),
-            "num_output": metadata.num_output,
-        }
-        return cls(**{**sizes, "tokenizer": _counter(tokenizer), **options})
+        sizes: dict[str, Any] = {"context_window": llm.metadata.context_window}
+        sizes["num_output"] = llm.metadata.num_output
+        if inner.backend is not None:
+            sizes["context_window"] -= _overhead(inner.backend.tokenizer)
+            sizes["tokenizer"] = _counter(inner.backend.tokenizer)
+        return cls(**{**sizes, **options})
 
     def repack(
         self, prompt: BasePromptTemplate, text_chunks: Sequence[str], *args: Any, **options: Any

@@ -73,7 +73,8 @@ def closed_answer(
 
     Choices are taken where they are given, and where private text meets a form that leaves few answers: a JSON
     schema, or a tool that must be called, whose fields are all closed. A form with open fields is written token by
-    token; if some of it could have been chosen, the log says which, and what the rest costs.
+    token; if some of it could have been chosen, the log says which, and what the rest costs. A consensus is always
+    written, from what many documents say.
 
     Args:
         source: The conversation.
@@ -93,7 +94,9 @@ def closed_answer(
     """
     if choices is not None:
         return Closed(choices=check_choices(choices))
-    if isinstance(source, Views) or not any(message.units for message in source):
+    if isinstance(source, Views) or options.get("mechanism") == "consensus":
+        return None
+    if not any(message.units for message in source):
         return None
     schema, tool = options.get("json_schema"), None
     if options.get("tools"):

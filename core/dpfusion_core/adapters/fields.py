@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from dpfusion_core.options import OnExhausted
+from dpfusion_core.options import Items, Mechanism, OnExhausted
 from dpfusion_core.options.values import Prior
 from dpfusion_core.privacy.parameters import Accounting, Neighbours, Spending
 
@@ -37,3 +37,6 @@ class OptionFields(BaseModel):
     stop: list[str] | None = None
     seed: int | None = None
     prior: Prior | None = None
+    mechanism: Mechanism | None = None
+    max_items: int | None = None
+    items: Items | None = None

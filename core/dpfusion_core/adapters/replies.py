@@ -1,7 +1,7 @@
 """A reply as its chunks come: what of it may be shown, and in the end what stands in it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from dpfusion_core.adapters.memory import seen
@@ -9,6 +9,7 @@ from dpfusion_core.errors import BackendError
 from dpfusion_core.generation import Chunk, FinishReason, GenerationResult
 from dpfusion_core.messages import ToolCall
 from dpfusion_core.privacy import PrivacyGuarantee
+from dpfusion_core.privacy.releasing import Released
 from dpfusion_core.tool_calling import InvalidToolCall, parse_tool_calls, visible_length
 
 
@@ -34,6 +35,7 @@ class FinishedReply:
         finish_reason: Why it ended.
         guarantee: What it tells about each privacy unit.
         prompt_tokens: Length of the public view.
+        items: Of a consensus: what many documents say, with noisy counts; None for other mechanisms.
     """
 
     text: str
@@ -43,6 +45,12 @@ class FinishedReply:
     finish_reason: FinishReason | Literal["tool_calls"]
     guarantee: PrivacyGuarantee = field(repr=False)
     prompt_tokens: int
+    items: tuple[Released, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what metadata say of its privacy: the guarantee, and what a consensus has released."""
+        said = self.guarantee.as_dict()
+        return said if self.items is None else {**said, "items": [asdict(each) for each in self.items]}
 
     @property
     def is_released(self) -> bool:
@@ -82,6 +90,7 @@ class Reply:
         visible = self._text[: visible_length(self._text)] if self._tools else self._text
         if chunk.finish_reason is not None and chunk.guarantee is not None:
             self._end = self._finished(chunk.finish_reason, chunk.guarantee, chunk.prompt_tokens or 0)
+            self._end = replace(self._end, items=chunk.items)
             if self._end.is_released:
                 seen.release(self._text)
             visible = self._end.content

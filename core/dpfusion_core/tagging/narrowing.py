@@ -1,7 +1,5 @@
 """From private messages to private phrases: what a tagger finds stays private, the rest becomes public."""
 
-import contextvars
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,6 +12,7 @@ from dpfusion_core.tagging.naming import KeySource, Naming, UnitsOf, as_key, ent
 from dpfusion_core.tagging.occurrences import PhraseIndex, tag_everywhere
 from dpfusion_core.tagging.spans import Span, Tagger, merge_spans, tag_batch
 from dpfusion_core.tagging.windows import check_readable
+from dpfusion_core.threads import in_time
 
 TIMEOUT = 300.0
 """Seconds that a tagger may take for a text unless the caller says otherwise."""
@@ -196,24 +195,9 @@ def _spans_of(tagger: Tagger, texts: Sequence[str], timeout: float | None) -> li
 def _answers(tagger: Tagger, texts: Sequence[str], timeout: float | None) -> list[Sequence[Span]]:
     if timeout is None:
         return tag_batch(tagger, texts)
-    answer: list[list[Sequence[Span]]] = []
-    error: list[BaseException] = []
-
-    def ask() -> None:
-        try:
-            answer.append(tag_batch(tagger, texts))
-        except BaseException as raised:  # noqa: BLE001  raised again below, in the thread that waits
-            error.append(raised)
-
-    # The caller's context goes with it: hosts keep their callbacks and settings there.
-    # A daemon: a tagger cannot be interrupted, and one that never returns must not keep the process alive.
-    thread = threading.Thread(
-        target=contextvars.copy_context().run, args=(ask,), name="dpfusion-tagger", daemon=True
-    )
-    thread.start()
-    thread.join(timeout)
-    if error:
-        raise error[0]
-    if not answer:
-        raise TaggerError(f"The tagger {type(tagger).__name__} did not answer within {timeout:g} s.")
-    return answer[0]
+    with errors_as(
+        TaggerError,
+        f"The tagger {type(tagger).__name__} did not answer within {timeout:g} s.",
+        only=TimeoutError,
+    ):
+        return in_time(lambda: tag_batch(tagger, texts), timeout, "dpfusion-tagger")
