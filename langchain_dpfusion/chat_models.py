@@ -184,7 +184,7 @@ class ChatDPFusion(SealedChatModel):
         Example:
             >>> from dpfusion_core import FusionEngine, ScriptedBackend
             >>> from langchain_core.messages import HumanMessage
-            >>> llm = ChatDPFusion(engine=FusionEngine(ScriptedBackend.saying("yes")), epsilon=20.0)
+            >>> llm = ChatDPFusion(engine=FusionEngine(ScriptedBackend.saying("yes")), epsilon=8.0, seed=1)
             >>> record = HumanMessage("She fell in May.", additional_kwargs={"is_private": True})
             >>> llm.with_choices(["yes", "no"]).invoke([record, HumanMessage("Did she fall?")])
             'yes'

@@ -7,12 +7,17 @@ from typing import Any
 from dpfusion_core.privacy import releasing
 
 
-def repeating(seed: int = 1) -> list[tuple[Any, str, Any]]:
+def repeating(seed: int = 1, *, in_turn: bool = False) -> list[tuple[Any, str, Any]]:
     """Return what is to be replaced, as (module, name, value): the system's generator, and OpenDP's.
 
     The noise of releases has the same distribution, from a generator with a fixed start.
+
+    Args:
+        seed: Where the draws start.
+        in_turn: Whether every answer has draws of its own, which depend on how many were asked for before. By
+            default all begin with the same draw, so that one answer does not change with what stands before it.
     """
-    rng = random.Random(seed)
+    rng, starts = random.Random(seed), random.Random(seed)
 
     def noise(rule: Any) -> int:
         reach, drawn = rule.distribution.tail, rng.random()
@@ -25,13 +30,13 @@ def repeating(seed: int = 1) -> list[tuple[Any, str, Any]]:
         return lambda count: count + noise(rule)
 
     return [
-        (random, "SystemRandom", lambda: random.Random(seed)),
+        (random, "SystemRandom", lambda: random.Random(starts.random() if in_turn else seed)),
         (releasing, "threshold", threshold),
         (releasing, "addition", addition),
     ]
 
 
-def repeat(seed: int = 1) -> None:
+def repeat(seed: int = 1, *, in_turn: bool = False) -> None:
     """Let this process draw the same each time it is started: for the kernel of a notebook."""
-    for module, name, value in repeating(seed):
+    for module, name, value in repeating(seed, in_turn=in_turn):
         setattr(module, name, value)

@@ -17,7 +17,7 @@ from dpfusion_core.tagging import split_by_spans
 from tiny_recipe.held_out import Record, held_out_records
 
 DELTA = 1e-5
-EPSILONS = (0.5, 1.0, 2.0, 3.0, 4.0)
+EPSILONS = (0.5, 1.0, 2.0, 3.0)
 CHOICES = 5
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import FENCE, LANGUAGES, NOT_RUN, PAGES, ROOT, SHOWN_ONLY, PageRunner
+from tests.draws import repeating
 
 UPDATE = bool(
     os.environ.get("DPFUSION_UPDATE_DOCS")
@@ -28,7 +28,8 @@ def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 @pytest.fixture
 def fixed_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws that repeat, so that a page can show an answer. Readers' own answers are drawn anew each time."""
-    monkeypatch.setattr(random, "SystemRandom", lambda: random.Random(1))
+    for module, name, value in repeating():
+        monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.usefixtures("event_loop", "fixed_draws")

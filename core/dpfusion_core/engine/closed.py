@@ -58,9 +58,9 @@ class ClosedAnswers:
             >>> from dpfusion_core import FusionEngine, Message, ScriptedBackend
             >>> engine = FusionEngine(ScriptedBackend.saying("asthma"))
             >>> record = Message("user", "She has asthma.", is_private=True)
-            >>> chosen = engine.choose([record, Message("user", "Illness?")], ["asthma", "gout"], epsilon=20.0)
+            >>> chosen = engine.choose([record, Message("user", "Illness?")], ["asthma", "gout"], epsilon=8.0, seed=1)
             >>> chosen.choice, chosen.guarantee.epsilon
-            ('asthma', 20.0)
+            ('asthma', 8.0)
         """
         return self._choose(messages, choices, options)
 
@@ -164,7 +164,7 @@ class ClosedAnswers:
             >>> from dpfusion_core import FusionEngine, Message, ScriptedBackend
             >>> engine = FusionEngine(ScriptedBackend.saying("yes"))
             >>> schema = {"properties": {"ill": {"type": "boolean", "description": "Is she ill?"}}}
-            >>> engine.fill([Message("user", "She has asthma.", is_private=True)], schema, epsilon=20.0).value
+            >>> engine.fill([Message("user", "She has asthma.", is_private=True)], schema, epsilon=8.0, seed=1).value
             {'ill': True}
         """
         return self._fill(messages, schema, shares, ask, options)

@@ -46,12 +46,11 @@ class FusionEngine(ClosedAnswers):
         ...         Message("user", "The patient lives in Oslo.", is_private=True),
         ...         Message("user", "Where does the patient live?"),
         ...     ],
-        ...     alpha=2.0,
-        ...     beta=0.01,
+        ...     epsilon=2.0,
         ...     max_tokens=20,
         ... )
-        >>> round(result.guarantee.epsilon, 2), result.guarantee.neighbours
-        (10.53, 'zero-out')
+        >>> result.guarantee.epsilon, result.guarantee.neighbours
+        (2.0, 'zero-out')
     """
 
     def __init__(

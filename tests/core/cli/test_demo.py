@@ -20,7 +20,7 @@ ALONE = {each.effect for each in RECORDS if sum(other.effect == each.effect for 
 
 @pytest.fixture(autouse=True)
 def draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in repeating():
+    for module, name, value in repeating(in_turn=True):
         monkeypatch.setattr(module, name, value)
 
 
