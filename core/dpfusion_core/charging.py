@@ -20,7 +20,8 @@ from dpfusion_core.privacy import (
     RenyiLoss,
 )
 from dpfusion_core.privacy.shares import ShareAccountant
-from dpfusion_core.releases import ReleaseCharge, ReleasePlan
+from dpfusion_core.release_charging import ReleaseCharge
+from dpfusion_core.releases import ReleasePlan
 
 log = logging.getLogger("dpfusion")
 

@@ -1,37 +1,31 @@
-"""What a release may cost the units that take part, and the one charge around it. See ``planning``, ``charging``."""
+"""From a request's options to what a release may cost the units that take part. Nothing is charged here."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from dpfusion_core.errors import PrivacyParameterError
-from dpfusion_core.ledger import PrivacyLedger, Reservation, amounts
+from dpfusion_core.ledger import PrivacyLedger, amounts
 from dpfusion_core.ledger.policy import conversion_delta
 from dpfusion_core.options import Options
 from dpfusion_core.planning import order_of_accounts
 from dpfusion_core.privacy import (
-    Counted,
-    CountRelease,
+    Limits,
     Neighbours,
     PrivacyBudget,
     PrivacyGuarantee,
-    Released,
     RenyiLoss,
-    VoteRelease,
     best_epsilon,
     calibrate_counts,
+    calibrate_measure,
     calibrate_votes,
-    release_counts,
-    release_votes,
 )
 from dpfusion_core.privacy.budget import MAX_ORDER
 from dpfusion_core.privacy.guarantee import Mechanism
+from dpfusion_core.privacy.measures import Measure
 from dpfusion_core.privacy.release_calibration import NoiseChoice
 from dpfusion_core.tagging.naming import check_lasting
-
-_Rule = TypeVar("_Rule")
 
 
 class ReleaseRule(Protocol):
@@ -174,6 +168,40 @@ def plan_counts(
     return ReleasePlan(options, rule, tuple(units), order, "count", is_participation_private)
 
 
+def plan_measure(
+    options: Options,
+    units: Sequence[str],
+    ledger: PrivacyLedger | None,
+    *,
+    measure: Measure,
+    lower: float,
+    upper: float,
+    quantile: float = 0.5,
+    noise: NoiseChoice = "auto",
+    is_participation_private: bool = False,
+) -> ReleasePlan:
+    """Return what the mean, sum or quantile of one number per unit may cost; as :func:`plan_votes` does.
+
+    Args:
+        options: The request's options; ``epsilon`` must be among them.
+        units: The units that may take part.
+        ledger: The accounts.
+        measure: ``"mean"``, ``"sum"`` or ``"quantile"``.
+        lower: Numbers below count as this one; public, like ``upper``.
+        upper: Numbers above count as this one.
+        quantile: Which quantile: 0.5 is the median.
+        noise: Of a sum or a mean.
+        is_participation_private: Whether who takes part is private.
+
+    Raises:
+        PrivacyParameterError: As for :func:`plan_votes`, or if ``lower`` is not below ``upper``.
+    """
+    limits = Limits(lower, upper)
+    terms, order = _terms(options, units, ledger)
+    rule = calibrate_measure(measure=measure, limits=limits, quantile=quantile, noise=noise, **terms)
+    return ReleasePlan(options, rule, tuple(units), order, "measure", is_participation_private)
+
+
 def _terms(
     options: Options, units: Sequence[str], ledger: PrivacyLedger | None
 ) -> tuple[dict[str, Any], float]:
@@ -198,90 +226,3 @@ def _terms(
     order = options.order or order_of_accounts(part, ledger.orders(units), None) or part.best_order()
     releases = amounts.as_delta(amounts.split_delta(options.delta, share)[1])
     return terms | {"order": order, "release_delta": releases}, order
-
-
-class ReleaseCharge:
-    """The charge of one release: who can pay, the draw, and what it has cost.
-
-    Args:
-        plan: What it may cost.
-        reservation: What the ledger has set aside; None without a ledger.
-    """
-
-    def __init__(self, plan: ReleasePlan, reservation: Reservation | None) -> None:
-        self._plan = plan
-        self._exhausted = 0 if reservation is None else len(reservation.exhausted)
-        whole = plan.units if reservation is None else reservation.whole
-        self._paid = tuple(unit in whole for unit in plan.units)
-        self._contributed: tuple[int, ...] | None = None
-
-    @property
-    def takes_part(self) -> tuple[bool, ...]:
-        """Whether each unit can pay, in the order of the plan's units. Private under adaptive accounting.
-
-        Others need not be asked; whatever they contribute is left out.
-        """
-        return self._paid
-
-    def votes(self, contributions: Sequence[Collection[str]]) -> tuple[Released, ...]:
-        """Release by vote, once.
-
-        Args:
-            contributions: The items of each unit, in the order of the plan's units.
-
-        Raises:
-            PrivacyParameterError: If there are not as many as units, something was released already, or the plan
-                is for another kind of release.
-            BackendError: If OpenDP failed.
-        """
-        rule = self._rule(VoteRelease)
-        first = ([*islice(dict.fromkeys(each), rule.max_items)] for each in contributions)
-        return release_votes(self._counting(first), rule)
-
-    def counts(self, contributions: Sequence[Collection[int]]) -> tuple[Counted, ...]:
-        """Count the answers to yes/no questions, once; as :meth:`votes`.
-
-        Args:
-            contributions: Of each unit the numbers of the questions, from 0, that it says yes to.
-        """
-        rule = self._rule(CountRelease)
-        most = None if self._plan.is_participation_private else len(self._plan.units)
-        asked = range(rule.max_items)
-        return release_counts(self._counting({*each} & {*asked} for each in contributions), rule, most=most)
-
-    def used(self) -> Mapping[str, RenyiLoss]:
-        """Return each unit's loss so far; private under adaptive accounting."""
-        plan = self._plan
-        if self._contributed is None:  # nothing was released, which everyone may know
-            return dict.fromkeys(plan.units, RenyiLoss(math.inf, lambda order: 0.0))
-        losses = {items: plan.rule.loss(items) for items in {*self._contributed}}
-        most = plan.loss
-        return {
-            unit: losses[items] if plan.is_refundable else most
-            for unit, items in zip(plan.units, self._contributed, strict=True)
-        }
-
-    def guarantee(self) -> PrivacyGuarantee:
-        """Return what holds for the release."""
-        return self._plan.guarantee(0 if self._contributed is None else 1, self._exhausted)
-
-    def _rule(self, kind: type[_Rule]) -> _Rule:
-        rule = self._plan.rule
-        if not isinstance(rule, kind):
-            raise PrivacyParameterError(
-                f"The plan is for a {type(rule).__name__}, not for a {kind.__name__}."
-            )
-        return rule
-
-    def _counting(self, contributions: Iterable[Collection[Any]]) -> list[Collection[Any]]:
-        """Leave out who cannot pay, and take note of how much each contributes, before anything is drawn."""
-        found = list(contributions)
-        if len(found) != len(self._paid):
-            raise PrivacyParameterError(
-                f"Expected the contributions of {len(self._paid)} units, in their order."
-            )
-        if self._contributed is not None:
-            raise PrivacyParameterError("A charge is for one release. Reserve anew for another.")
-        found = [each if paid else () for each, paid in zip(found, self._paid, strict=True)]
-        self._contributed = tuple(map(len, found))
-        return found

@@ -16,7 +16,8 @@ from dpfusion_core.ledger import BudgetPolicy, PrivacyLedger
 from dpfusion_core.options import Options
 from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import PrivacyBudget, VoteRelease, rdp_to_epsilon
-from dpfusion_core.releases import ReleaseCharge, ReleasePlan, plan_counts, plan_votes, release_epsilon
+from dpfusion_core.release_charging import ReleaseCharge
+from dpfusion_core.releases import ReleasePlan, plan_counts, plan_measure, plan_votes, release_epsilon
 from tests.core.ledger.helpers import fork, loss
 
 BUDGET = PrivacyBudget(2.0, 1e-5)
@@ -119,7 +120,7 @@ def test_a_unit_that_cannot_pay_takes_no_part_in_silence_under_adaptive_accounti
 
 def test_what_a_unit_left_out_says_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr("dpfusion_core.releases.release_votes", lambda said, rule: seen.append(said))
+    monkeypatch.setattr("dpfusion_core.release_charging.release_votes", lambda said, rule: seen.append(said))
     with PrivacyLedger("sqlite://", budget=BUDGET) as ledger:
         ledger.reserve({"doc-1": loss(0.0, 99.0, 1e-6)}, order=12.0)
         plan = plan_votes(
@@ -144,7 +145,7 @@ def test_a_release_that_did_not_happen_costs_nothing_and_one_that_did_is_never_g
         fail_after(charge.votes(SAID))
     assert spent(ledger)[0] == pytest.approx(plan.loss.at(plan.order), abs=2e-12)
     before = spent(ledger)
-    monkeypatch.setattr("dpfusion_core.releases.release_votes", lambda *_: 1 / 0)
+    monkeypatch.setattr("dpfusion_core.release_charging.release_votes", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), charged(plan, ledger) as charge:
         charge.votes(SAID)  # who knows how far it came
     assert spent(ledger)[0] == pytest.approx(2 * before[0], abs=4e-12)
@@ -155,7 +156,7 @@ def test_one_charge_is_for_one_release_of_all_its_units(ledger: PrivacyLedger) -
     with charged(plan_votes(options(), UNITS, ledger, max_items=2), ledger) as charge:
         with pytest.raises(PrivacyParameterError, match="60 units"):
             charge.votes(SAID[:-1])
-        with pytest.raises(PrivacyParameterError, match="VoteRelease, not for a CountRelease"):
+        with pytest.raises(PrivacyParameterError, match="plan is for a VoteRelease"):
             charge.counts([[0]] * 60)
         charge.votes(SAID)
         with pytest.raises(PrivacyParameterError, match="one release"):
@@ -173,6 +174,33 @@ def test_counting_needs_no_delta_but_that_of_the_conversion(ledger: PrivacyLedge
     assert delta == 0.0
     assert nats == pytest.approx(plan.loss.at(plan.order), abs=2e-12)
     assert charge.guarantee().mechanism == "count"
+
+
+@pytest.mark.parametrize("measure", ["mean", "sum", "quantile"])
+@pytest.mark.parametrize("accounting", ["fixed", "adaptive"])
+def test_numbers_are_measured_and_who_has_none_loses_none_under_adaptive_accounting(
+    ledger: PrivacyLedger, measure: Any, accounting: Any
+) -> None:
+    asked = options(accounting=accounting, responses=2)
+    units = [f"doc-{number}" for number in range(400)]
+    plan = plan_measure(asked, units, ledger, measure=measure, lower=0.0, upper=10.0)
+    with charged(plan, ledger) as charge:
+        found = charge.measure([None, math.nan, math.inf, *[4.0] * 397])
+    true = 4.0 * 397 if measure == "sum" else 4.0
+    assert abs(found.value - true) < (400.0 if measure == "sum" else 1.0)
+    if measure != "quantile":
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= found.value <= found.high
+    whole = plan.loss.at(plan.order)
+    for unit, said in (("doc-0", False), ("doc-1", False), ("doc-2", False), ("doc-3", True)):
+        expected = whole if said or accounting == "fixed" else 0.0
+        assert spent(ledger, unit)[0] == pytest.approx(expected, abs=2e-12)
+        assert spent(ledger, unit)[1] == 0.0
+    assert charge.guarantee().mechanism == "measure"
+    with charged(plan, ledger) as charge:
+        charge.measure([1.0] * 400)  # the second half of the budget
+    assert ledger.account("doc-3").spent_epsilon <= BUDGET.epsilon
 
 
 def test_without_a_ledger_all_of_delta_is_for_one_release() -> None:

@@ -34,6 +34,7 @@ FLOORS = {
     "charging": 3,
     "consensus": 3,
     "releases": 3,
+    "release_charging": 3,
     "options": 1,
     "tokenization": 0,
     "tool_calling": 1,
@@ -63,8 +64,11 @@ BESIDE = {
     ("consensus", "planning"),  # a consensus is planned and charged like a response
     ("consensus", "charging"),
     ("consensus", "releases"),
+    ("consensus", "release_charging"),
     ("charging", "planning"),  # what a request may cost comes before its charge
     ("charging", "releases"),  # likewise
+    ("charging", "release_charging"),
+    ("release_charging", "releases"),
     ("releases", "planning"),  # both find the order of accounts
 }
 

@@ -39,7 +39,8 @@ from dpfusion_core.privacy import (
     check_reach,
 )
 from dpfusion_core.privacy.guarantee import Tagging
-from dpfusion_core.releases import ReleaseCharge, ReleasePlan, plan_votes
+from dpfusion_core.release_charging import ReleaseCharge
+from dpfusion_core.releases import ReleasePlan, plan_votes
 
 TOKENS_PER_ITEM = 48
 """Tokens of an answer for each item that it may name."""

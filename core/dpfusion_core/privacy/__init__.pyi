@@ -36,6 +36,15 @@ from .loss import (
     token_bound as token_bound,
     token_loss as token_loss,
 )
+from .measures import (
+    Limits as Limits,
+    NumberRelease as NumberRelease,
+    QuantileRelease as QuantileRelease,
+)
+from .measuring import (
+    Measured as Measured,
+    release_measure as release_measure,
+)
 from .mixing import (
     MixingWeightSearch as MixingWeightSearch,
     largest_mixing_weight as largest_mixing_weight,
@@ -57,6 +66,7 @@ from .release import (
 )
 from .release_calibration import (
     calibrate_counts as calibrate_counts,
+    calibrate_measure as calibrate_measure,
     calibrate_votes as calibrate_votes,
 )
 from .releasing import (

@@ -16,7 +16,8 @@ from dpfusion_core.errors import PrivacyParameterError
 
 NoiseName = Literal["gaussian", "laplace"]
 
-_SCALES = 1e-3, 1e5  # less noise hides nothing, and of more nothing is left that anybody could use
+_SCALES = 1e-3, 1e9  # less noise hides nothing, and of more nothing is left that anybody could use
+_WIDE = 1000.0  # from here on, sums over the Gaussian's values would be long, and integrals are as near
 
 _UP = 1.0 + 1e-12  # upper bounds are inflated by more than the rounding of the sums behind them
 
@@ -83,6 +84,10 @@ class GaussianNoise:
 
     def tail(self, least: int) -> float:
         """Return the probability that the noise is ``least`` or more, rounded up."""
+        if self.scale >= _WIDE:
+            # The integral of the weights from one below bounds the sum of those from ``least`` on, as they fall;
+            # below 0, where they rise, that of those up to ``least - 1`` bounds the rest.
+            return min(1.0, 0.5 * math.erfc((least - 1) / (self.scale * math.sqrt(2.0))) * _UP)
         if least <= 0:
             return min(1.0, 1.0 - self._tail(1 - least) / _UP)
         return min(1.0, self._tail(least) * _UP)
@@ -164,7 +169,7 @@ def smallest_reach(noise: Noise, probability: float) -> int:
     low, high = 0, 1
     while noise.tail(high) > probability:
         low, high = high, 2 * high
-        if high > 1e9:
+        if high > 1e12:
             raise PrivacyParameterError(f"Noise of scale {noise.scale:g} hides every count.")
     while high - low > 1:
         middle = (low + high) // 2

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.privacy.budget import PrivacyBudget
+from dpfusion_core.privacy.measures import Limits, Measure, NumberRelease, QuantileRelease, moves_of
 from dpfusion_core.privacy.noise import NOISES, NoiseName, half_width, smallest_reach
 from dpfusion_core.privacy.parameters import Neighbours
 from dpfusion_core.privacy.release import CountRelease, VoteRelease
@@ -107,6 +108,84 @@ def calibrate_counts(
     if not found:
         raise _too_small(epsilon, delta, responses, max_items)
     return min(found, key=lambda rule: (half_width(rule.distribution), rule.distribution.deviation))
+
+
+def calibrate_measure(
+    epsilon: float,
+    delta: float,
+    measure: Measure,
+    limits: Limits,
+    *,
+    quantile: float = 0.5,
+    noise: NoiseChoice = "auto",
+    neighbours: Neighbours = "zero-out",
+    responses: int = 1,
+    order: float | None = None,
+    release_delta: float | None = None,
+) -> NumberRelease | QuantileRelease:
+    """Return the rule with the least noise that lets ``responses`` measures lose (epsilon, delta) together.
+
+    Args:
+        epsilon: As for :func:`calibrate_votes`, like what is not said here.
+        delta: Probability.
+        measure: ``"mean"``, ``"sum"`` or ``"quantile"``.
+        limits: Between what each unit's number is clipped.
+        quantile: Which quantile.
+        noise: Of a sum or a mean. Laplace noise is used only where losses are not converted at an order.
+        neighbours: The neighbour relation.
+        responses: How many releases share epsilon and delta.
+        order: Rényi order at which the losses are converted.
+        release_delta: The thresholds' part of delta where a ledger has split it in advance.
+
+    Raises:
+        PrivacyParameterError: If a value is out of range, or epsilon is too small for any release.
+
+    Example:
+        >>> calibrate_measure(1.0, 1e-5, "sum", Limits(0.0, 10.0)).noise
+        'laplace'
+    """
+    _check(epsilon, delta, 1, noise, neighbours, responses, release_delta)
+    _validate.choice(measure, get_args(Measure), "measure")
+    losses = _losses(epsilon, delta - (release_delta or 0.0), responses, order)
+    if measure == "quantile":
+        _validate.probability(quantile, "quantile")
+        # The most that one release may lose at every order, by either of the mechanism's two bounds.
+        single = max(
+            each if at is None else max(each, math.sqrt(8.0 * each / at))
+            for each, at in losses or [(1e-99, None)]
+        )
+        moves = 2.0 if neighbours == "replace" else 1.0
+        scale = moves * 2.0 * max(quantile, 1.0 - quantile) / single * (1.0 + 1e-11)
+        if not losses or not _is_usable(scale):
+            raise _too_small(epsilon, delta, responses, 1)
+        return QuantileRelease(limits, quantile, scale, neighbours)
+    moved = moves_of(measure, neighbours)
+    found: list[NumberRelease] = []
+    for loss, at in losses:
+        name: NoiseName = "laplace" if at is None else "gaussian"
+        scale = (
+            sum(moved) / loss if at is None else math.sqrt(at * sum(each**2 for each in moved) / (2.0 * loss))
+        )
+        scale = _at_least_smallest(scale * (1.0 + 1e-11))
+        if noise in ("auto", name) and _is_usable(scale):
+            found.append(NumberRelease(measure, limits, name, scale, neighbours))
+    if not found:
+        raise _too_small(epsilon, delta, responses, 1)
+    return min(found, key=lambda rule: half_width(NOISES[rule.noise](rule.scale * 1e4)))
+
+
+def _losses(
+    epsilon: float, part: float, responses: int, order: float | None
+) -> list[tuple[float, float | None]]:
+    """Return what one of the responses may lose, in nats, by the order at which that is converted.
+
+    Without an order in advance, also by what holds at all of them.
+    """
+    budget = PrivacyBudget(epsilon, part)
+    at = budget.best_order() if order is None else _validate.order(order)
+    loss = (budget.loss_at(at) - _SLACK) / responses - _ROUNDING
+    found: list[tuple[float, float | None]] = [(epsilon / responses, None)] if order is None else []
+    return [*found, *([(loss, at)] if loss > 0.0 else [])]
 
 
 def _check(

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from dpfusion_core.errors import BackendError, errors_as
-from dpfusion_core.privacy.noise import half_width
+from dpfusion_core.privacy.noise import GaussianNoise, Noise, half_width
 from dpfusion_core.privacy.release import CountRelease, VoteRelease
 
 
@@ -95,7 +95,7 @@ def release_counts(
     yes = Counter(number for each in contributions for number in {*each} & {*questions})
     width = half_width(rule.distribution)
     with errors_as(BackendError, "OpenDP could not draw the noise of a count ({error})."):
-        draw = addition(rule)
+        draw = addition(rule.distribution)
         noisy = [draw(yes[number]) for number in questions]
     return tuple(_counted(value, width, most) for value in noisy)
 
@@ -107,13 +107,13 @@ def _counted(value: int, width: int, most: int | None) -> Counted:
     return Counted(possible(value), possible(value - width), possible(value + width))
 
 
-def addition(rule: CountRelease) -> Any:
-    """Return OpenDP's measurement behind a rule: a whole number with noise."""
+def addition(noise: Noise) -> Any:
+    """Return OpenDP's measurement that adds noise to a whole number."""
     import opendp.prelude as dp
 
     dp.enable_features("contrib")
-    make = dp.m.make_gaussian if rule.noise == "gaussian" else dp.m.make_laplace
-    return make(dp.atom_domain(T="i64"), dp.absolute_distance(T="i64"), scale=rule.scale)
+    make = dp.m.make_gaussian if isinstance(noise, GaussianNoise) else dp.m.make_laplace
+    return make(dp.atom_domain(T="i64"), dp.absolute_distance(T="i64"), scale=noise.scale)
 
 
 def threshold(rule: VoteRelease) -> Any:

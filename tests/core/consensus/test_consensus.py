@@ -82,7 +82,7 @@ def test_what_the_public_answer_says_is_no_news() -> None:
 
 def test_a_unit_has_one_vote_however_often_it_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its items count once, and at most max_items of them: a unit that votes twice turns this red."""
-    from dpfusion_core import releases
+    from dpfusion_core import release_charging
 
     seen: list[Any] = []
 
@@ -90,7 +90,7 @@ def test_a_unit_has_one_vote_however_often_it_speaks(monkeypatch: pytest.MonkeyP
         seen.append((votes, rule))
         return ()
 
-    monkeypatch.setattr(releases, "release_votes", release)
+    monkeypatch.setattr(release_charging, "release_votes", release)
     twice = [Segment("one\none\ntwo\nthree", True, "doc"), Segment("\none", True, "doc")]
     others = [Segment("x", True, f"other-{n}") for n in range(60)]
     messages = [Message("user", [*twice, *others]), Message("user", [twice[1], Segment("What?")])]
@@ -103,7 +103,7 @@ def test_a_unit_has_one_vote_however_often_it_speaks(monkeypatch: pytest.MonkeyP
 def test_the_order_of_documents_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     from collections import Counter
 
-    from dpfusion_core import releases
+    from dpfusion_core import release_charging
 
     seen: list[Any] = []
 
@@ -111,7 +111,7 @@ def test_the_order_of_documents_does_not_matter(monkeypatch: pytest.MonkeyPatch)
         seen.append(Counter(map(tuple, votes)))
         return ()
 
-    monkeypatch.setattr(releases, "release_votes", release)
+    monkeypatch.setattr(release_charging, "release_votes", release)
     texts = ["a"] * 20 + ["b"] * 20 + [SECRET]
     for each in (texts, texts[::-1]):
         Consensus(Clerk()).generate(chat(*each), epsilon=1.0)
