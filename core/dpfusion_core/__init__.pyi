@@ -17,7 +17,9 @@ from .consensus import (
     Answerer as Answerer,
     ChatServer as ChatServer,
     Consensus as Consensus,
+    CountResult as CountResult,
     FunctionAnswerer as FunctionAnswerer,
+    MeasureResult as MeasureResult,
 )
 from .documents import (
     DocumentReport as DocumentReport,

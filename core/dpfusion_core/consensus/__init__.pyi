@@ -6,6 +6,15 @@ from .answerers import (
 from .consensus import (
     Consensus as Consensus,
 )
+from .counts import (
+    CountOptions as CountOptions,
+    CountResult as CountResult,
+    MeasureResult as MeasureResult,
+)
+from .retrieval import (
+    documents_message as documents_message,
+    passing as passing,
+)
 from .server import (
     ChatServer as ChatServer,
 )

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any, TypedDict, Unpack
 
 from dpfusion_core.consensus.answerers import Answerer, FunctionAnswerer, StreamingAnswerer
+from dpfusion_core.consensus.counting import AsksMany
 from dpfusion_core.consensus.mechanism import Question, make_question, run_question
 from dpfusion_core.errors import BackendError, PrivacyParameterError, errors_as
 from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
@@ -38,7 +39,7 @@ class ConsensusOptions(TypedDict, total=False):
     retrieval: Retrieval | None
 
 
-class Consensus:
+class Consensus(AsksMany):
     """Answers questions over many private documents with any chat model.
 
     Each document alone is asked, then the documents vote under differential privacy, then the same model
@@ -137,6 +138,9 @@ class Consensus:
         async with aclosing(in_threads(self._chunks(question))) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    def _answering(self) -> Answerer:
+        return self.answerer
 
     def _prepare(self, messages: Sequence[Message], given: Any) -> Question:
         known = NAMES | {name for name in ALIASES if ALIASES[name] in NAMES}

@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 from dpfusion_core.charging import charged
 from dpfusion_core.consensus import prompts
 from dpfusion_core.consensus.answerers import Answerer
+from dpfusion_core.consensus.asking import ask, ask_units, check_covered, guarantee_of
 from dpfusion_core.consensus.items import read_items
 from dpfusion_core.consensus.views import (
     asked,
     bare_view,
     led_by,
-    own_view,
     public_view,
     question_of,
-    speaking_units,
     units_of,
     without_seams,
 )
@@ -39,14 +38,10 @@ from dpfusion_core.privacy import (
     check_reach,
 )
 from dpfusion_core.privacy.guarantee import Tagging
-from dpfusion_core.release_charging import ReleaseCharge
 from dpfusion_core.releases import ReleasePlan, plan_votes
 
 TOKENS_PER_ITEM = 48
 """Tokens of an answer for each item that it may name."""
-
-LONGEST_ANSWER = 20_000
-"""Characters of a document's answer that are read."""
 
 Writer = Callable[[Sequence[Message]], Iterator[Chunk | None]]
 """Answers a public conversation piece by piece; the last chunk says why it ended."""
@@ -87,12 +82,7 @@ def make_question(
     if isinstance(messages, str) or not all(isinstance(each, Message) for each in messages or ()):
         raise ViewError("Expected a list of Message, for example [Message('user', 'Good morning.')].")
     question_of(messages)
-    is_covered = options.retrieval == "covered"
-    if is_covered and ledger is not None and (options.accounting, options.on_exhausted) == ("fixed", "raise"):
-        raise PrivacyParameterError(
-            "With retrieval='covered' and a ledger say on_exhausted='zero-out', or accounting='adaptive': an error "
-            "about a document without budget would tell that it took part."
-        )
+    is_covered = check_covered(options, ledger)
     units = units_of(messages)
     plan = plan_votes(
         options, units, ledger, max_items=options.max_items, is_participation_private=is_covered
@@ -144,16 +134,13 @@ def run_question(
     public = public_view(question.messages, question.placeholder)
     known = _public_words(question, answerer, public)
     yield None
-    released: tuple[Released, ...] = ()
-    guarantee = question.plan.guarantee(1)
-    if question.plan.units:
-        with charged(question.plan, ledger) as charge:
-            votes = _votes(question, answerer, known, charge)
-            yield None
-            released = charge.votes(votes)
-            if not question.plan.is_participation_private:  # else it would tell who took part
-                guarantee = charge.guarantee()
-    guarantee = replace(guarantee, tagging=question.tagging, retrieval=question.options.retrieval)
+    # A ledger reserves for somebody; where nobody takes part, which may be private, the votes are none.
+    with charged(question.plan, ledger if question.plan.units else None) as charge:
+        votes = _votes(question, answerer, known, charge.takes_part)
+        yield None
+        released = charge.votes(votes)
+    guarantee = guarantee_of(question.plan, charge)
+    guarantee = replace(guarantee, tagging=question.tagging)
     view = _with_items(question, released) if released else public
     for chunk in write(view):
         if chunk is None or chunk.finish_reason is None:
@@ -182,28 +169,17 @@ def _public_words(question: Question, answerer: Answerer, public: Sequence[Messa
 
 
 def _votes(
-    question: Question, answerer: Answerer, known: _Public, charge: ReleaseCharge
+    question: Question, answerer: Answerer, known: _Public, takes_part: Sequence[bool]
 ) -> list[tuple[str, ...]]:
-    """Return the votes of each unit of the plan; those that cannot pay or say nothing are not asked."""
-    speaking = speaking_units(question.messages, question.placeholder)
-    units = zip(question.plan.units, charge.takes_part, strict=True)
-    asked_units = [unit for unit, can_pay in units if can_pay and unit in speaking]
-    views = [own_view(question.messages, unit) for unit in asked_units]
-    try:
-        answers = _ask(question, answerer, views) if views else []
-    except (
-        DPFusionError
-    ):  # of one document's making, perhaps: an error would tell, and the others have their votes
-        answers = [_ask_alone(question, answerer, view) for view in views]
-    votes = {unit: _vote(question, answer, known) for unit, answer in zip(asked_units, answers, strict=True)}
-    return [votes.get(unit, ()) for unit in question.plan.units]
-
-
-def _ask_alone(question: Question, answerer: Answerer, view: Sequence[Message]) -> str | None:
-    try:
-        return _ask(question, answerer, [view])[0]
-    except DPFusionError:
-        return None
+    """Return the votes of each unit of the plan."""
+    answers = ask_units(
+        question.messages,
+        question.plan.units,
+        takes_part,
+        question.placeholder,
+        lambda views: _ask(question, answerer, views),
+    )
+    return [_vote(question, answer, known) for answer in answers]
 
 
 def _vote(question: Question, answer: str | None, known: _Public) -> tuple[str, ...]:
@@ -233,11 +209,7 @@ def _ask(question: Question, answerer: Answerer, views: Sequence[Sequence[Messag
         else:
             instruction = prompts.FEW_WORDS if most == 1 else prompts.POINTS.format(most=most)
         views = [asked(view, instruction) for view in views]
-    with errors_as(BackendError, "The model that answers failed ({error})."):
-        answers = list(answerer.answer(views, max_tokens=tokens, json_schema=schema))
-    if len(answers) != len(views):
-        raise BackendError("The model that answers did not return one answer for each conversation.")
-    return [each[:LONGEST_ANSWER] if isinstance(each, str) else None for each in answers]
+    return ask(answerer, views, max_tokens=tokens, json_schema=schema)
 
 
 def _with_items(question: Question, released: Sequence[Released]) -> list[Message]:

@@ -8,6 +8,7 @@ from typing import Any
 from dpfusion_core.backends import Backend, Opener
 from dpfusion_core.consensus.views import plain_text
 from dpfusion_core.constraints import Grammars
+from dpfusion_core.engine.choosing import prepare_choice, run_choice
 from dpfusion_core.engine.requests import Request, prepare
 from dpfusion_core.engine.running import Start, run, run_together
 from dpfusion_core.errors import BackendError, DPFusionError, ViewError
@@ -16,6 +17,7 @@ from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions, Options, of_parts
 from dpfusion_core.placeholders import fixed_placeholder
 
+YES_AND_NO = ("yes", "Yes", "no", "No")
 AT_ONCE = 16
 """Conversations that are read together: what they hold in memory at a time."""
 
@@ -59,11 +61,30 @@ class OwnModel:
                 found.append(said.text if isinstance(said, GenerationResult) else None)
         return found
 
+    def says_yes(self, conversations: Sequence[Sequence[Message]]) -> list[bool | None]:
+        """Say which of yes and no is likelier, by the likelihood of the whole word."""
+        return [self._says_yes(each) for each in conversations]
+
     def write(self, messages: Sequence[Message], options: Options) -> Generator[Chunk | None, None, None]:
         """Answer a public conversation piece by piece, sampled as the request says."""
         names = (*of_parts("sampling"), "json_schema", "logits_processors")
         given: Any = {name: getattr(options, name) for name in names}
         yield from run(self._request(messages, given), self._backend, None, self._backend)
+
+    def _says_yes(self, messages: Sequence[Message]) -> bool | None:
+        try:
+            request = prepare_choice(
+                _plain(messages),
+                YES_AND_NO,
+                {"temperature": 0.0},
+                backend=self._backend,
+                ledger=None,
+                narrowing=None,
+                placeholder=fixed_placeholder(),
+            )
+            return YES_AND_NO[run_choice(request, self._backend, None).index].casefold() == "yes"
+        except (ViewError, BackendError):
+            return None
 
     def _together(
         self, chats: Sequence[Sequence[Message]], given: GenerationOptions
@@ -83,10 +104,9 @@ class OwnModel:
         return run(request, self._backend, None, opener)
 
     def _request(self, messages: Sequence[Message], given: GenerationOptions) -> Request:
-        """Prepare a conversation whose private text is shown to the model as it is, and never printed."""
-        plain = [replace(each, content=plain_text(each), is_private=False, unit=None) for each in messages]
+        """Prepare a conversation for plain generation."""
         return prepare(
-            plain,
+            _plain(messages),
             given,
             backend=self._backend,
             grammars=self._grammars,
@@ -94,3 +114,8 @@ class OwnModel:
             narrowing=None,
             placeholder=fixed_placeholder(),
         )
+
+
+def _plain(messages: Sequence[Message]) -> list[Message]:
+    """Return a conversation whose private text is shown to the model as it is. It is never printed."""
+    return [replace(each, content=plain_text(each), is_private=False, unit=None) for each in messages]

@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack, overload
 import torch
 
 from dpfusion_core.backends import Backend, Opener, TransformersBackend
+from dpfusion_core.consensus.counting import AsksMany
 from dpfusion_core.consensus.mechanism import Question, run_question
 from dpfusion_core.constraints import Grammars
 from dpfusion_core.engine.answering import OwnModel
@@ -27,7 +28,7 @@ from dpfusion_core.threads import in_threads
 from dpfusion_core.views import Views
 
 
-class FusionEngine(ClosedAnswers):
+class FusionEngine(ClosedAnswers, AsksMany):
     """Differentially private generation with one model.
 
     Args:
@@ -272,9 +273,12 @@ class FusionEngine(ClosedAnswers):
                 found.append(error)
         return found
 
+    def _answering(self) -> OwnModel:
+        return OwnModel(self.backend, self._grammars)
+
     def _start(self, request: Request | Question, opener: Opener) -> Generator[Chunk | None, None, None]:
         if isinstance(request, Question):
-            own = OwnModel(self.backend, self._grammars)
+            own = self._answering()
             return run_question(request, own, lambda view: own.write(view, request.options), self.ledger)
         return run(request, self.backend, self.ledger, opener)
 
