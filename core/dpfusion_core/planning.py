@@ -23,6 +23,7 @@ from dpfusion_core.privacy.adaptive import adaptive_loss
 from dpfusion_core.privacy.capping import mixing_loss_of
 from dpfusion_core.privacy.choosing import ChoiceSettings, best_choice_settings
 from dpfusion_core.privacy.shares import token_budgets
+from dpfusion_core.privacy.steady import SteadyRule
 from dpfusion_core.tagging.naming import check_lasting
 
 
@@ -39,6 +40,7 @@ class Plan:
             bounds the loss of each.
         is_shared: Whether epsilon is shared with other responses, and so is kept at one order alone.
         shares: How the tokens share what the response may cost; None for evenly.
+        is_steady: Whether the weight of a unit that is alone is to be the same whatever it says.
     """
 
     options: Options
@@ -47,6 +49,7 @@ class Plan:
     together: int
     is_shared: bool
     shares: tuple[float, ...] | None = None
+    is_steady: bool = False
 
     @property
     def loss(self) -> RenyiLoss:
@@ -86,7 +89,8 @@ class Plan:
         """Return the rule that fuses the views' distributions."""
         parameters = self.parameters
         mixing_loss = parameters.surcharge if parameters.neighbours == "replace" else None
-        return MixtureRule(parameters.order, mixing_loss, parameters.weight_cap)
+        rule = MixtureRule(parameters.order, mixing_loss, parameters.weight_cap)
+        return SteadyRule(rule) if self.is_steady else rule
 
     @property
     def is_refundable(self) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: ``dpfusion demo``, ``privatize``, ``tag``, ``calibrate``, ``epsilon``, ``ledger``, ``doctor``."""
+"""The command line: ``dpfusion demo``, ``privatize``, ``label``, ``tag``, ``calibrate``, ``ledger`` and others."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dpfusion_core import __version__
-from dpfusion_core.cli import documents
+from dpfusion_core.cli import documents, labels
 from dpfusion_core.cli.ledger import ledger_app
 from dpfusion_core.cli.options import shown
 from dpfusion_core.errors import DPFusionError
@@ -29,6 +29,7 @@ def _show_version(wanted: bool) -> None:
 
 app.add_typer(ledger_app, name="ledger")
 app.command()(documents.privatize)
+app.command()(labels.label)
 app.command()(documents.tag)
 
 

@@ -146,7 +146,7 @@ def privatize(
     privatizer = Privatizer(
         level,
         tagger=narrowing,
-        engine=None if level == "redact" else load_engine(model, _ledger(ledger, opening, delta)),
+        engine=None if level == "redact" else load_engine(model, make_ledger(ledger, opening, delta)),
         placeholder=_placeholder(placeholder),
         **options,
     )
@@ -166,7 +166,7 @@ def privatize(
             target,
             privatizer,
             settings=settings,
-            columns=Columns(_names(columns), _names(keep), row_id),
+            columns=Columns(split_names(columns), split_names(keep), row_id),
             collection=collection,
             follow_symlinks=follow_symlinks,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -251,7 +251,8 @@ def _check_tagger_model(context: typer.Context, specs: list[str] | None) -> None
         )
 
 
-def _ledger(url: str | None, epsilon: float | None, delta: float) -> Any:
+def make_ledger(url: str | None, epsilon: float | None, delta: float) -> Any:
+    """Return the ledger at a URL, whose accounts are opened with a budget; None without a URL."""
     from dpfusion_core.ledger import PrivacyLedger
 
     if url is None or epsilon is None:
@@ -265,7 +266,8 @@ def _placeholder(name: str) -> Placeholder:
     return length_preserving_placeholder() if name == "length" else fixed_placeholder(name)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def split_names(text: str | None) -> tuple[str, ...]:
+    """Return the names in a text with commas."""
     return tuple(name for name in map(str.strip, (text or "").split(",")) if name)
 
 

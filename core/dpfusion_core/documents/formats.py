@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,14 +123,26 @@ def write(name: str, content: Content, texts: Sequence[Sequence[str]], columns: 
     """
     if suffix(name) in TEXTS:
         return texts[0][0]
-    rows = []
-    for document, parts in zip(content.documents, texts, strict=True):
-        cells = dict(zip(columns.private, parts, strict=True)) | document.row
-        rows.append({column: cells[column] for column in content.header if column in cells})
+    rows = [
+        dict(zip(columns.private, parts, strict=True)) | document.row
+        for document, parts in zip(content.documents, texts, strict=True)
+    ]
+    return table(name, content.header, rows)
+
+
+def table(name: str, header: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what stands in the file of a table; its suffix says in which format.
+
+    Args:
+        name: Name of the file.
+        header: The columns in their order; others are left out.
+        rows: The rows, by column.
+    """
     if suffix(name) == ".jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        kept = ({column: row[column] for column in header if column in row} for row in rows)
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, content.header)
+    writer = csv.DictWriter(file, header, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()

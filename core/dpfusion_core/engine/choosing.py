@@ -28,6 +28,7 @@ from dpfusion_core.options import ALIASES, GenerationOptions, Options, of_parts,
 from dpfusion_core.placeholders import Placeholder
 from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.guarantee import PrivacyGuarantee, Tagging, nothing_private
+from dpfusion_core.privacy.steady import SteadyRule
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import Views
 
@@ -128,11 +129,13 @@ class Turn:
     Attributes:
         index: Its place among the choices.
         prompt_tokens: Length of the public view in tokens.
+        weight: The weight that every unit would have had, where it is the same for all; public.
         report: The curator's report, if asked for.
     """
 
     index: int
     prompt_tokens: int
+    weight: float | None = None
     report: ChoiceReport | None = field(default=None, repr=False)
 
 
@@ -162,6 +165,8 @@ class Turns:
             with model_errors():
                 written = choices.writings.as_written(logits[0])
             scores = session.score(written, self._backend.eos_token_ids)  # [rows, choices]
+        # Before the turn, which uses them up; public where they are looked at.
+        bounds = None if self._protection is None else self._protection.accountant.bounds()
         with model_errors():
             like_public = [ids == views.public for ids in views.private.values()]
             log_probs = choice_log_probs(scores, options.temperature, options.prior, like_public)
@@ -169,8 +174,17 @@ class Turns:
                 log_probs, protection=self._protection, is_greedy=options.temperature == 0.0, rng=self._rng
             )
         self._count += 1
+        weight = self._weight(len(choices.choices), bounds)
         report = report_of(views, token, log_probs) if options.curator else None
-        return Turn(token.id, len(views.public), report)
+        return Turn(token.id, len(views.public), weight, report)
+
+    def _weight(self, choices: int, bounds: Tensor | None) -> float | None:
+        rule = None if self._protection is None else self._protection.rule
+        return (
+            rule.weight(choices, float(bounds[0]))
+            if isinstance(rule, SteadyRule) and bounds is not None
+            else None
+        )
 
     def guarantee(self, tagging: Tagging) -> PrivacyGuarantee:
         """Return what holds for the choices so far."""

@@ -138,6 +138,7 @@ class ClosedAnswers:
         *,
         shares: Mapping[str, float] | None = None,
         ask: Ask | None = None,
+        for_totals: bool = False,
         **options: Unpack[GenerationOptions],
     ) -> StructuredResult:
         """Answer with an object whose fields are all closed: each field is a choice.
@@ -153,6 +154,9 @@ class ClosedAnswers:
             shares: How the fields share the budget, by name; those that are not named have the share 1. Evenly by
                 default: each field, and each possible member of an array, as much as the others.
             ask: Puts a field into a question, in the place of :func:`~dpfusion_core.engine.filling.plain_question`.
+            for_totals: Make the answers over many documents fit for being counted: each field is asked on its own,
+                without the earlier answers, and its randomness is the same for every document, so that totals can
+                be corrected for it exactly; see :func:`~dpfusion_core.documents.label_totals`.
             **options: As for :meth:`choose`; the budget is that of the whole object.
 
         Raises:
@@ -167,7 +171,7 @@ class ClosedAnswers:
             >>> engine.fill([Message("user", "She has asthma.", is_private=True)], schema, epsilon=8.0, seed=1).value
             {'ill': True}
         """
-        return self._fill(messages, schema, shares, ask, options)
+        return self._fill(messages, schema, shares, ask, for_totals, options)
 
     async def afill(
         self,
@@ -176,10 +180,11 @@ class ClosedAnswers:
         *,
         shares: Mapping[str, float] | None = None,
         ask: Ask | None = None,
+        for_totals: bool = False,
         **options: Unpack[GenerationOptions],
     ) -> StructuredResult:
         """Answer with an object of closed fields without blocking the event loop; see :meth:`fill`."""
-        return await asyncio.to_thread(self._fill, messages, schema, shares, ask, options)
+        return await asyncio.to_thread(self._fill, messages, schema, shares, ask, for_totals, options)
 
     def _fill(
         self,
@@ -187,6 +192,7 @@ class ClosedAnswers:
         schema: Any,
         shares: Mapping[str, float] | None,
         ask: Ask | None,
+        for_totals: bool,
         options: GenerationOptions,
     ) -> StructuredResult:
         return fill(
@@ -194,6 +200,7 @@ class ClosedAnswers:
             schema,
             shares,
             ask,
+            for_totals,
             options,
             backend=self.backend,
             ledger=self.ledger,

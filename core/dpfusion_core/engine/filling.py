@@ -1,7 +1,7 @@
 """A structured answer: the closed fields of a schema, one choice after the other under one guarantee."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dpfusion_core import _validate
@@ -15,7 +15,7 @@ from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions, Options
 from dpfusion_core.placeholders import Placeholder
-from dpfusion_core.planning import make_plan
+from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.guarantee import PrivacyGuarantee, Tagging
 from dpfusion_core.tagging.narrowing import Narrowing
 from dpfusion_core.views import build_views
@@ -33,6 +33,8 @@ class StructuredResult:
         chosen: The text that was chosen for each question, by the field's name.
         prompt_tokens: Length of the public views of all questions in tokens.
         guarantee: What the whole object can tell about each privacy unit.
+        weights: For totals: with which weight the model's own answer was mixed with the uniform one, by the field's
+            name; public. None if it was not asked for, or nothing was private.
         reports: The curator's reports by the field's name, if asked for.
     """
 
@@ -40,6 +42,7 @@ class StructuredResult:
     chosen: Mapping[str, str]
     prompt_tokens: int
     guarantee: PrivacyGuarantee
+    weights: Mapping[str, float] | None = None
     reports: Mapping[str, ChoiceReport] | None = field(default=None, repr=False)
 
 
@@ -75,6 +78,7 @@ def fill(
     schema: Any,
     shares: Mapping[str, float] | None,
     ask: Ask | None,
+    for_totals: bool,
     given: GenerationOptions,
     *,
     backend: Backend,
@@ -87,14 +91,14 @@ def fill(
     refuse_open(fields)
     for each in fields.closed:
         check_choices(each.choices)
-    weights = _weights(fields, shares)
+    shared = _weights(fields, shares)
     check_messages(messages)
     options = read_choice_options(given, steps=max(1, len(fields.closed)))
     tagging: Tagging = "none"
     if narrowing is not None:
         messages, whole = narrowing(messages, ledger)
         tagging = "whole message" if whole else "phrases"
-    form = _Form(messages, fields, ask or plain_question, options, backend, placeholder)
+    form = _Form(messages, fields, ask or plain_question, not for_totals, options, backend, placeholder)
     longest = [max(each.choices, key=len) for each in fields.closed]
     # Whatever is answered, every question can be put: that is found out before anything is charged.
     rehearsed = [form.put(number, longest[:number]) for number in range(len(fields.closed))]
@@ -103,13 +107,19 @@ def fill(
     if units:
         check_sampling(rehearsed[0].views, options)
         most = max(len(each.choices) for each in fields.closed)
-        plan = make_plan(options, units, ledger, None, most, weights)
+        plan = make_plan(options, units, ledger, None, most, shared)
+    if for_totals and plan is not None:
+        _check_steady(plan)
+        plan = replace(plan, is_steady=True)
     answers: list[str] = []
     prompt_tokens = 0
+    weights: dict[str, float] = {}
     reports: dict[str, ChoiceReport] = {}
     with charged_turns(plan, options, backend, ledger) as turns:
         for number, asked in enumerate(fields.closed):
             turn = turns.take(form.put(number, answers))
+            if turn.weight is not None:
+                weights[asked.name] = turn.weight
             answers.append(asked.choices[turn.index])
             prompt_tokens += turn.prompt_tokens
             if turn.report is not None:
@@ -120,6 +130,7 @@ def fill(
         chosen=dict(zip(names, answers, strict=True)),
         prompt_tokens=prompt_tokens,
         guarantee=turns.guarantee(tagging),
+        weights=weights or None,
         reports=reports if options.curator else None,
     )
 
@@ -148,11 +159,12 @@ class _Form:
         messages: Sequence[Message],
         fields: ClosedFields,
         ask: Ask,
+        remembers: bool,
         options: Options,
         backend: Backend,
         placeholder: Placeholder,
     ) -> None:
-        self._messages, self._fields = messages, fields
+        self._messages, self._fields, self._remembers = messages, fields, remembers
         self._backend, self._placeholder = backend, placeholder
         self._tools = tools_to_show(options, backend)
         with errors_as(ViewError, "The function that puts fields into questions failed ({error})."):
@@ -163,13 +175,30 @@ class _Form:
     def put(self, number: int, answers: Sequence[str]) -> WrittenChoices:
         """Return the choices of a question behind the conversation and the answers before it, which are public."""
         turns: list[Message] = []
-        for question, answer in zip(self._questions[:number], answers, strict=True):
+        for question, answer in zip(
+            self._questions[:number], answers if self._remembers else (), strict=False
+        ):
             turns += [Message("user", question), Message("assistant", answer)]
         asked = Message("user", self._questions[number])
         views = build_views(
             [*self._messages, *turns, asked], self._backend.tokenizer, self._placeholder, self._tools
         )
         return write_behind(views, self._fields.closed[number].choices, self._backend)
+
+
+def _check_steady(plan: Plan) -> None:
+    """Refuse what totals could not be corrected for.
+
+    Raises:
+        PrivacyParameterError: If there is more than one unit, or the bias would not be public.
+    """
+    if len(plan.units) > 1:
+        raise PrivacyParameterError(
+            f"for_totals asks about one privacy unit at a time, and here are {len(plan.units)}. Give each document "
+            "a request of its own."
+        )
+    if plan.options.prior != "uniform" or plan.options.accounting != "fixed":
+        raise PrivacyParameterError("for_totals goes with prior='uniform' and accounting='fixed'.")
 
 
 def _weights(fields: ClosedFields, shares: Mapping[str, float] | None) -> tuple[float, ...] | None:
