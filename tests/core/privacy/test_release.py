@@ -2,6 +2,7 @@
 
 import ast
 import math
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -141,6 +142,43 @@ def test_no_pair_of_small_histograms_is_told_apart_by_more_than_is_claimed(rule:
 def test_a_threshold_two_lower_would_break_the_claim(rule: VoteRelease) -> None:
     broken = released(rule.distribution, 1, rule.tau - 2)
     assert 1.0 - broken[None] ** rule.max_items > 2.0 * rule.delta
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "laplace"])
+@pytest.mark.parametrize("others", [0, 2])
+def test_releases_that_depend_on_earlier_ones_stay_within_what_was_charged(
+    noise: NoiseName, others: int
+) -> None:
+    """Exact: three releases of one item each, of which the unit names the item in two at most, by what came out.
+
+    Its account has the loss and the delta of two. Whether it names the third item depends on the first two releases.
+    """
+    rule = VoteRelease(noise, 1.2, 4, 1)
+    with_it, without = (released(rule.distribution, others + here, rule.tau) for here in (1, 0))
+
+    def walk(spent: int, path: tuple[int | None, ...]) -> Iterator[tuple[float, float]]:
+        if len(path) == 3:
+            yield 1.0, 1.0
+            return
+        skips = len(path) == 1 and (path[0] is None) == (others == 0)
+        names = spent < 2 and not skips
+        here = with_it if names else without
+        for out, p in here.items():
+            for p_rest, q_rest in walk(spent + names, (*path, out)):
+                yield p * p_rest, without.get(out, 0.0) * q_rest
+
+    paths = list(walk(0, ()))
+    assert math.fsum(p for p, _ in paths) == pytest.approx(1.0)
+    delta = 2.0 * rule.loss().delta
+    worst = 0.0
+    for conversion in (1e-2, 1e-4):
+        claim = best_epsilon(lambda order: 2.0 * rule.loss().at(order), 256.0, conversion).epsilon
+        for one, other in ((0, 1), (1, 0)):
+            told = math.fsum(max(0.0, each[one] - math.exp(claim) * each[other]) for each in paths)
+            assert told <= conversion + delta
+            worst = max(worst, told)
+    if others == 0:
+        assert worst > 0.9 * delta  # the deltas of both are needed
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
