@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dpfusion_core.consensus.answerers import Answerer
-from dpfusion_core.consensus.views import own_view, speaking_units
+from dpfusion_core.consensus.views import OwnViews, speaking_units
 from dpfusion_core.errors import BackendError, DPFusionError, PrivacyParameterError, errors_as
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
@@ -62,7 +62,8 @@ def ask_units(
     """
     speaking = {*speaking_units(messages, placeholder)}
     able = [unit for unit, can_pay in zip(units, takes_part, strict=True) if can_pay and unit in speaking]
-    views = [own_view(messages, unit) for unit in able]
+    own = OwnViews(messages)
+    views = [own.of(unit) for unit in able]
     found: list[_Answer | None]
     try:
         found = list(asked(views)) if views else []

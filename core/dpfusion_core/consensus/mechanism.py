@@ -16,6 +16,7 @@ from dpfusion_core.consensus.views import (
     bare_view,
     led_by,
     public_view,
+    public_view_of_any,
     question_of,
     units_of,
     without_seams,
@@ -131,7 +132,10 @@ def run_question(
         BudgetExhaustedError: If a unit cannot pay; then no document was asked.
         LedgerError: If the ledger cannot be reached or written; then no document was asked.
     """
-    public = public_view(question.messages, question.placeholder)
+    if question.plan.is_participation_private:
+        public = public_view_of_any(question.messages)
+    else:
+        public = public_view(question.messages, question.placeholder)
     known = _public_words(question, answerer, public)
     yield None
     # A ledger reserves for somebody; where nobody takes part, which may be private, the votes are none.

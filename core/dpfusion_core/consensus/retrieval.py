@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 
+from dpfusion_core.consensus.views import NOBODY
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.messages import Message, Segment
 
@@ -51,12 +52,11 @@ def passing(
     return [each for each, score in scored if score is not None and sign * score >= sign * threshold]
 
 
-def documents_message(documents: Iterable[tuple[str, str]], placeholder: str = "____") -> Message:
+def documents_message(documents: Iterable[tuple[str, str]]) -> Message:
     """Return documents as one user's message, in which nothing public shows how many there are.
 
     Args:
         documents: Units' ids with texts; chunks of one document have one id. Blank texts are left out.
-        placeholder: What stands there if there is no document.
 
     Example:
         >>> documents_message([("hr/cv-1", "Ann knows Rust."), ("hr/cv-2", "Bob knows Go.")]).units
@@ -65,4 +65,4 @@ def documents_message(documents: Iterable[tuple[str, str]], placeholder: str = "
         '____'
     """
     segments = [Segment(f"{text}\n\n", True, unit) for unit, text in documents if text.strip()]
-    return Message("user", segments) if segments else Message("user", placeholder)
+    return Message("user", segments) if segments else Message("user", NOBODY)

@@ -4,12 +4,16 @@ docs/theory.md, section 11. The own view of a unit holds the public messages and
 other units are left out, not replaced, so it is a function of public text and of this unit's text alone.
 """
 
+from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from dpfusion_core.errors import ViewError
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.placeholders import Placeholder, hide
+
+NOBODY = "____"
+"""Stands in the place of all documents where it is private whether there are any."""
 
 
 def units_of(messages: Sequence[Message]) -> tuple[str, ...]:
@@ -29,21 +33,17 @@ def without_seams(messages: Sequence[Message]) -> tuple[Message, ...]:
         >>> [[(segment.text, segment.unit) for segment in message.segments] for message in without_seams(chat)]
         [[('Letter 1', 'l1'), ('Letter 2', 'l2'), (' ', 'l1'), ('Letter 1', 'l1')]]
     """
-    found: list[Message] = []
+    runs: list[tuple[Message, list[Segment]]] = []
     for message in messages:
-        before = found[-1] if found else None
-        if (
-            before is not None
-            and before.role == message.role
-            and _is_document(before)
-            and _is_document(message)
-        ):
-            found[-1] = replace(before, content=[*before.segments, Segment("\n\n"), *message.segments])
+        before = runs[-1][0] if runs else None
+        is_next = before is not None and before.role == message.role and _is_document(before)
+        if is_next and _is_document(message):
+            runs[-1][1].extend((Segment("\n\n"), *message.segments))
         else:
-            found.append(message)
+            runs.append((message, list(message.segments)))
     return tuple(
-        replace(message, content=_seamless(message.segments), is_private=False, unit=None)
-        for message in found
+        replace(message, content=_seamless(segments), is_private=False, unit=None)
+        for message, segments in runs
     )
 
 
@@ -53,46 +53,87 @@ def _is_document(message: Message) -> bool:
 
 def _seamless(segments: Sequence[Segment]) -> list[Segment]:
     found: list[Segment] = []
-    parted: dict[str | None, str] = {}  # the first blank behind the last text of each unit
-    for i, segment in enumerate(segments):
-        rest = next((s for s in segments[i:] if s.is_private or s.text.strip()), None)
+    last: dict[str | None, int] = {}  # the place of the last text of each unit since the last public text
+    places: list[int] = []  # of the blanks since then
+    is_before_private = _before_private(segments)
+    for place, segment in enumerate(segments):
         if segment.is_private:
-            if parted.get(segment.unit):
-                found.append(replace(segment, text=parted[segment.unit]))
+            if segment.unit in last and (after := bisect(places, last[segment.unit])) < len(places):
+                found.append(replace(segment, text=segments[places[after]].text))
             found.append(segment)
-            parted[segment.unit] = ""
-        elif parted and not segment.text.strip() and rest is not None and rest.is_private:
-            parted = {unit: blank or segment.text for unit, blank in parted.items()}
+            last[segment.unit] = place
+        elif last and not segment.text.strip() and is_before_private[place]:
+            places += [place] if segment.text else []
         else:
             found.append(segment)
-            parted = {}
+            last, places = {}, []
     return found
 
 
-def own_view(messages: Sequence[Message], unit: str) -> list[Message]:
-    """Return what a unit alone is asked: the public messages and its own segments, which stay marked.
+def _before_private(segments: Sequence[Segment]) -> list[bool]:
+    """Return for each place whether what comes next, blanks aside, is private."""
+    found: list[bool] = []
+    is_private = False
+    for segment in reversed(segments):
+        found.append(is_private)
+        is_private = segment.is_private or (is_private and not segment.text.strip())
+    return found[::-1]
+
+
+class OwnViews:
+    """What each unit alone is asked: the public messages and its own segments, which stay marked.
 
     A message of which nothing is left is left out too, and with it the assistant's turn that answers it, so
     that turns go on taking turns. A tool's message takes the call that it answers along.
 
     Args:
         messages: The conversation.
-        unit: The unit.
 
     Example:
         >>> chat = [
         ...     Message("user", [Segment("Ann is ill.", True, "a"), Segment("Bob is well.", True, "b")]),
         ...     Message("user", "Who is ill?"),
         ... ]
-        >>> ["".join(segment.text for segment in message.segments) for message in own_view(chat, "b")]
+        >>> list(map(plain_text, OwnViews(chat).of("b")))
         ['Bob is well.', 'Who is ill?']
     """
-    return _left(messages, {unit})
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._messages = messages
+        self._places: list[
+            dict[str | None, list[int]]
+        ] = []  # of each message: where its units' segments stand
+        for message in messages:
+            places: dict[str | None, list[int]] = {None: []}
+            for place, segment in enumerate(message.segments):
+                places.setdefault(segment.unit, []).append(place)
+            self._places.append(places)
+
+    def of(self, unit: str | None) -> list[Message]:
+        """Return the view of a unit; None for that of nobody."""
+        found: list[Message] = []
+        gone: set[str] = set()
+        is_unanswered = False
+        for message, places in zip(self._messages, self._places, strict=True):
+            own = places.get(unit, []) if unit is not None else []
+            segments = [message.segments[place] for place in sorted((*places[None], *own))]
+            is_emptied = len(segments) < len(message.segments) and not any(s.text.strip() for s in segments)
+            if is_emptied and message.role == "tool":
+                if message.tool_call_id is not None:
+                    gone.add(message.tool_call_id)
+                    continue
+                is_emptied = False  # nobody knows which call it answers, so its turn stays, without its text
+            is_answer = is_unanswered and message.role == "assistant" and not message.tool_calls
+            is_unanswered = is_emptied and message.role == "user"
+            if is_emptied or is_answer:
+                continue
+            found.append(replace(message, content=segments, is_private=False, unit=None))
+        return [left for message in found if (left := _without_calls(message, gone)) is not None]
 
 
 def bare_view(messages: Sequence[Message]) -> list[Message]:
     """Return the public messages, all private segments left out; the answer is written from it."""
-    return _left(messages, ())
+    return OwnViews(messages).of(None)
 
 
 def public_view(messages: Sequence[Message], placeholder: Placeholder) -> list[Message]:
@@ -119,6 +160,18 @@ def public_view(messages: Sequence[Message], placeholder: Placeholder) -> list[M
                 is_hidden = True
         found.append(replace(message, content=segments, is_private=False, unit=None))
     return found
+
+
+def public_view_of_any(messages: Sequence[Message]) -> list[Message]:
+    """Return the public view where it is private whether any document takes part at all.
+
+    There is one placeholder before the question, the same whether there are messages of documents or none.
+    """
+    *before, last = bare_view(messages)
+    kept = [
+        message for message in before if plain_text(message).strip() not in ("", NOBODY) or message.tool_calls
+    ]
+    return [*kept, Message("user", NOBODY), last]
 
 
 def speaking_units(messages: Sequence[Message], placeholder: Placeholder) -> tuple[str, ...]:
@@ -182,26 +235,6 @@ def question_of(messages: Sequence[Message]) -> Message:
 def plain_text(message: Message) -> str:
     """Return the text of a message, private segments included: for the model that answers, and nobody else."""
     return "".join(segment.text for segment in message.segments)
-
-
-def _left(messages: Sequence[Message], revealed: Collection[str]) -> list[Message]:
-    found: list[Message] = []
-    gone: set[str] = set()
-    is_unanswered = False
-    for message in messages:
-        segments = [s for s in message.segments if s.unit is None or s.unit in revealed]
-        is_emptied = len(segments) < len(message.segments) and not any(s.text.strip() for s in segments)
-        if is_emptied and message.role == "tool":
-            if message.tool_call_id is not None:
-                gone.add(message.tool_call_id)
-                continue
-            is_emptied = False  # nobody knows which call it answers, so its turn stays, without its text
-        is_answer = is_unanswered and message.role == "assistant" and not message.tool_calls
-        is_unanswered = is_emptied and message.role == "user"
-        if is_emptied or is_answer:
-            continue
-        found.append(replace(message, content=segments, is_private=False, unit=None))
-    return [left for message in found if (left := _without_calls(message, gone)) is not None]
 
 
 def _without_calls(message: Message, gone: Collection[str]) -> Message | None:

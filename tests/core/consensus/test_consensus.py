@@ -1,6 +1,7 @@
 """The mechanism over any chat model: what is asked, what is released, what is written, what is refused."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from dpfusion_core import FusionEngine
 from dpfusion_core.consensus import Consensus, FunctionAnswerer, plain_text
 from dpfusion_core.errors import BackendError, PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.messages import Message, Segment
+from dpfusion_core.placeholders import label_placeholder, length_preserving_placeholder
 from dpfusion_core.privacy.releasing import Released
 from dpfusion_core.views import Views
 from tests.core.toys import saying_backend
@@ -212,17 +214,41 @@ def test_what_cannot_be_is_refused_before_anything_is_asked(messages: Any, optio
     assert clerk.asked == []
 
 
-def test_a_covered_number_of_documents_is_told_by_nothing() -> None:
-    """No error, no field and no text of the answer tells how many documents took part, none included."""
-    results = []
-    for number in (0, 1, 3):
-        documents = [Segment(f"Says {n}", True, f"doc-{n}") for n in range(number)] or [Segment("____")]
-        messages = [Message("user", documents), Message("user", "What is it?")]
-        results.append(Consensus(Clerk()).generate(messages, epsilon=1.0, retrieval="covered"))
-    assert results[0] == results[1] == results[2]
-    assert results[0].guarantee.units is None
-    assert results[0].guarantee.retrieval == "covered"
-    assert "a private number of units" in str(results[0].guarantee)
+@pytest.mark.parametrize(
+    "placeholder", ["____", "[gone]", label_placeholder(), length_preserving_placeholder()]
+)
+def test_a_covered_number_of_documents_is_told_by_nothing(placeholder: Any) -> None:
+    """No error, no field, no text and nothing that is asked publicly tells how many took part, none included."""
+    system, question = Message("system", "Be brief."), Message("user", "What is it?")
+    found = []
+    for texts in (None, [], ["ab"], ["a", "b", "c"]):
+        documents = [
+            Segment(f"Says {text}", True, f"doc-{n}", label="ABC"[n]) for n, text in enumerate(texts or ())
+        ]
+        middle = [] if texts is None else [Message("user", documents or "____")]
+        clerk = Clerk()
+        result = Consensus(clerk, placeholder=placeholder).generate(
+            [system, *middle, question], epsilon=1.0, retrieval="covered"
+        )
+        found.append((result, [asked for asked in clerk.asked if "Says" not in asked[1]]))
+    assert found[0] == found[1] == found[2] == found[3]
+    result, public = found[0]
+    assert [asked[1] for asked in public] == ["____", "____"]  # for its items, and for the answer
+    assert result.items == ()
+    assert result.guarantee.units is None
+    assert result.guarantee.retrieval == "covered"
+    assert "a private number of units" in str(result.guarantee)
+
+
+def test_thousands_of_documents_take_seconds() -> None:
+    texts = ["the mill"] * 4000
+    started = time.perf_counter()
+    messages = [
+        *(Message("user", f"Says {text}", True, f"doc-{n}") for n, text in enumerate(texts)),
+        chat("")[1],
+    ]
+    assert Consensus(Clerk()).generate(messages, epsilon=1.0).items
+    assert time.perf_counter() - started < 20
 
 
 def test_it_streams_what_the_model_streams() -> None:

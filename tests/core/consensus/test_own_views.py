@@ -6,8 +6,8 @@ import pytest
 
 from dpfusion_core.consensus import plain_text
 from dpfusion_core.consensus.views import (
+    OwnViews,
     bare_view,
-    own_view,
     public_view,
     question_of,
     speaking_units,
@@ -28,13 +28,13 @@ def said(messages: list[Message]) -> list[tuple[str, str]]:
 
 def test_the_other_units_are_left_out_and_not_replaced() -> None:
     chat = [Message("user", [Segment("Letters:\n"), ANN, BOB]), QUESTION]
-    assert said(own_view(chat, "a")) == [("user", "Letters:\nAnn is ill."), ("user", "Who is ill?")]
+    assert said(OwnViews(chat).of("a")) == [("user", "Letters:\nAnn is ill."), ("user", "Who is ill?")]
     assert said(bare_view(chat)) == [("user", "Letters:\n"), ("user", "Who is ill?")]
 
 
 def test_a_view_is_the_same_whatever_the_others_say() -> None:
     def view(other: str, unit: str) -> list[Message]:
-        return own_view([Message("user", [ANN, Segment(other, True, "b")]), QUESTION], unit)
+        return OwnViews([Message("user", [ANN, Segment(other, True, "b")]), QUESTION]).of(unit)
 
     assert view("Bob is well.", "a") == view("x" * 10_000, "a") == view("____", "a")
     assert view("Bob is well.", "b") != view("Bob is ill.", "b")
@@ -47,12 +47,16 @@ def test_segments_of_a_unit_in_several_messages_are_all_shown() -> None:
         Message("assistant", "Go on."),
         Message("user", [more, Segment("Who?")]),
     ]
-    assert said(own_view(chat, "a"))[2] == ("user", "Ann fell.Who?")
-    assert said(own_view(chat, "b")) == [("user", "Bob is well."), ("assistant", "Go on."), ("user", "Who?")]
+    assert said(OwnViews(chat).of("a"))[2] == ("user", "Ann fell.Who?")
+    assert said(OwnViews(chat).of("b")) == [
+        ("user", "Bob is well."),
+        ("assistant", "Go on."),
+        ("user", "Who?"),
+    ]
 
 
 def test_own_text_stays_marked_so_that_it_does_not_print() -> None:
-    assert "Ann is ill" not in repr(own_view([Message("user", [ANN, BOB]), QUESTION], "a"))
+    assert "Ann is ill" not in repr(OwnViews([Message("user", [ANN, BOB]), QUESTION]).of("a"))
 
 
 def test_turns_still_take_turns_when_a_message_goes() -> None:
@@ -64,8 +68,8 @@ def test_turns_still_take_turns_when_a_message_goes() -> None:
         Message("assistant", "Noted, too."),
         QUESTION,
     ]
-    assert [role for role, _ in said(own_view(chat, "b"))] == ["system", "user", "assistant", "user"]
-    assert said(own_view(chat, "b"))[2] == ("assistant", "Noted, too.")
+    assert [role for role, _ in said(OwnViews(chat).of("b"))] == ["system", "user", "assistant", "user"]
+    assert said(OwnViews(chat).of("b"))[2] == ("assistant", "Noted, too.")
     assert [role for role, _ in said(bare_view(chat))] == ["system", "user"]
 
 
@@ -78,13 +82,13 @@ def test_a_tools_answer_goes_with_its_call() -> None:
         Message("tool", [BOB], tool_call_id="two"),
         QUESTION,
     ]
-    view = own_view(chat, "b")
+    view = OwnViews(chat).of("b")
     assert [call.id for call in view[1].tool_calls] == ["two"]
     assert [message.role for message in view] == ["user", "assistant", "tool", "user"]
     assert [message.role for message in bare_view(chat)] == ["user", "user"]
     # Without an id nobody knows which call it answers: the turn stays.
     nameless = [*chat[:2], Message("tool", [ANN]), Message("tool", [BOB]), QUESTION]
-    assert said(own_view(nameless, "b"))[2:4] == [("tool", ""), ("tool", "Bob is well.")]
+    assert said(OwnViews(nameless).of("b"))[2:4] == [("tool", ""), ("tool", "Bob is well.")]
 
 
 def test_the_public_view_does_not_show_how_many_units_there_are() -> None:
@@ -136,7 +140,7 @@ def test_a_unit_that_joins_changes_nothing_but_its_own_view(seam: str, is_apart:
     chats = [corpus(numbers, seam, is_apart=is_apart) for numbers in some]
     assert len({str(said(public_view(chat, BLANK))) for chat in chats}) == 1
     assert len({str(said(bare_view(chat))) for chat in chats}) == 1
-    own = {str(said(own_view(chat, "l0"))) for chat in chats}
+    own = {str(said(OwnViews(chat).of("l0"))) for chat in chats}
     assert len(own) == 1
     gap = "\\n\\n" if is_apart else repr(seam)[1:-1]
     assert f"Letter 0{gap}Letter 3" in own.pop()
@@ -144,7 +148,7 @@ def test_a_unit_that_joins_changes_nothing_but_its_own_view(seam: str, is_apart:
 
 def test_text_of_a_unit_without_a_blank_stays_together() -> None:
     parts = [Segment("Ann ", True, "a"), Segment("Berg", True, "a"), BOB, Segment(" fell.", True, "a")]
-    assert said(own_view(without_seams([Message("user", parts), QUESTION]), "a"))[0][1] == "Ann Berg fell."
+    assert said(OwnViews(without_seams([Message("user", parts), QUESTION])).of("a"))[0][1] == "Ann Berg fell."
 
 
 def test_public_text_between_documents_stays_where_it_is() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dpfusion_core import releases
 from dpfusion_core.consensus import Consensus, documents_message, passing, plain_text
-from dpfusion_core.consensus.views import own_view, public_view, without_seams
+from dpfusion_core.consensus.views import OwnViews, public_view, without_seams
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.messages import Message
 from dpfusion_core.placeholders import fixed_placeholder
@@ -47,7 +47,7 @@ def test_what_is_asked_of_a_document_does_not_tell_who_else_takes_part() -> None
         public = tuple(map(plain_text, public_view(chat, fixed_placeholder())))
         assert public == ("____", "What is it?")
         if others[0]:
-            views.add(tuple(map(plain_text, own_view(chat, "one"))))
+            views.add(tuple(map(plain_text, OwnViews(chat).of("one"))))
     assert len(views) == 1
 
 
