@@ -8,6 +8,7 @@ except ImportError as error:
     raise ImportError("langchain_dpfusion needs LangChain: pip install 'dpfusion[langchain]'") from error
 
 from langchain_dpfusion.chat_models import ChatDPFusion
+from langchain_dpfusion.consensus import ChatDPConsensus
 from langchain_dpfusion.documents import PrivateDocumentFormatter, private_template
 from langchain_dpfusion.marked_messages import mark_private, private_block
 from langchain_dpfusion.paraphrases import DPDocumentTransformer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_dpfusion.middleware import DPFusionMiddleware
 
 __all__ = [
+    "ChatDPConsensus",
     "ChatDPFusion",
     "DPDocumentTransformer",
     "DPFusionMiddleware",

@@ -10,7 +10,7 @@ from langchain_dpfusion.conversation import Turn, admit
 from langchain_dpfusion.description import opaque_settings
 from langchain_dpfusion.options import check_call, check_forms, pick
 from langchain_dpfusion.sealed_messages import seal, unseal, with_digests
-from langchain_dpfusion.settings import ChatSettings
+from langchain_dpfusion.settings import SealedSettings
 
 # Arguments of LangChain's methods that stand beside the options of a call.
 _OF_RUNS = frozenset(
@@ -23,7 +23,7 @@ _OF_RUNS = frozenset(
 
 
 def admitted(
-    settings: ChatSettings, messages: Sequence[BaseMessage], call: Mapping[str, Any]
+    settings: SealedSettings, messages: Sequence[BaseMessage], call: Mapping[str, Any]
 ) -> tuple[Unmarked, list[Turn]]:
     """Return the rule of a call, and its conversation as it was decided by that rule.
 
@@ -48,7 +48,7 @@ def admitted(
 
 
 def sealed(
-    settings: ChatSettings, messages: Sequence[BaseMessage], call: Mapping[str, Any] | None
+    settings: SealedSettings, messages: Sequence[BaseMessage], call: Mapping[str, Any] | None
 ) -> list[BaseMessage]:
     """Return messages as callbacks and traces may see them.
 
@@ -61,11 +61,12 @@ def sealed(
     unmarked: Unmarked = "public" if call is None else admitted(settings, messages, call)[0]
     if settings.trace_private:
         return list(messages)
-    return seal(messages, unmarked, settings.shown_placeholder)
+    is_counted = pick("retrieval", call or {}, settings) != "covered"
+    return seal(messages, unmarked, settings.shown_placeholder, is_counted=is_counted)
 
 
 def digested(
-    settings: ChatSettings, messages: Sequence[BaseMessage], call: Mapping[str, Any]
+    settings: SealedSettings, messages: Sequence[BaseMessage], call: Mapping[str, Any]
 ) -> list[BaseMessage]:
     """Return messages as the key of LangChain's cache may hold them: sealed, each with a digest of its text."""
     key = None if settings.cache_key is None else settings.cache_key.get_secret_value().encode()

@@ -12,13 +12,14 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 
 from dpfusion_core.adapters import Call
+from dpfusion_core.engine import FusionEngine
 from dpfusion_core.generation import GenerationResult
 
 PARALLEL = 16
@@ -78,7 +79,7 @@ class ThreadMeeting(_Meeting["Future[GenerationResult]"]):
             return
         calls = [call for call, _ in waiting]
         try:
-            results: list[Any] = list(calls[0].engine.batch(**_together(calls)))
+            results: list[Any] = list(_engine(calls).batch(**_together(calls)))
         except BaseException as error:  # noqa: BLE001  every thread gets it
             results = [error] * len(calls)
         for (_, answer), result in zip(waiting, results, strict=True):
@@ -115,7 +116,7 @@ class TaskMeeting(_Meeting["asyncio.Future[GenerationResult]"]):
     async def _run(self, waiting: list[tuple[Call, "asyncio.Future[GenerationResult]"]]) -> None:
         calls = [call for call, _ in waiting]
         try:
-            results: list[Any] = list(await calls[0].engine.abatch(**_together(calls)))
+            results: list[Any] = list(await _engine(calls).abatch(**_together(calls)))
         except Exception as error:  # noqa: BLE001  every task gets it
             results = [error] * len(calls)
         for (_, answer), result in zip(waiting, results, strict=True):
@@ -139,11 +140,13 @@ def open_meeting(meeting: ThreadMeeting | TaskMeeting) -> Iterator[None]:
 
 
 def cut(
-    inputs: Sequence[LanguageModelInput], config: RunnableConfig | list[RunnableConfig] | None
+    inputs: Sequence[LanguageModelInput],
+    config: RunnableConfig | list[RunnableConfig] | None,
+    together: int = PARALLEL,
 ) -> Iterator[tuple[list[LanguageModelInput], list[RunnableConfig]]]:
     """Cut inputs into those that are answered together; all of a part run at the same time."""
     configs = get_config_list(config, len(inputs)) if inputs else []
-    size = max(1, (configs[0].get("max_concurrency") if configs else None) or PARALLEL)
+    size = max(1, (configs[0].get("max_concurrency") if configs else None) or together)
     for start in range(0, len(inputs), size):
         part = list(inputs[start : start + size])
         yield part, [{**each, "max_concurrency": len(part)} for each in configs[start : start + size]]
@@ -189,7 +192,7 @@ def _take_seat(owner: object, call: Call) -> ThreadMeeting | TaskMeeting | None:
     if meeting is None or meeting.owner is not owner:
         return None
     _SEAT.set(None)
-    return meeting if call.timeout is None else None
+    return meeting if call.shares_passes else None
 
 
 @contextmanager
@@ -205,6 +208,10 @@ def _seated(owner: object, kind: type[_Kind]) -> Iterator[_Kind | None]:
     finally:
         _MEETING.reset(tokens[0])
         _SEAT.reset(tokens[1])
+
+
+def _engine(calls: list[Call]) -> FusionEngine:
+    return cast(FusionEngine, calls[0].engine)  # only such calls share forward passes
 
 
 def _together(calls: list[Call]) -> dict[str, Any]:

@@ -1,27 +1,27 @@
 """``ChatDPFusion``: a LangChain chat model whose answers are private for what is marked as private."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel
 
-from dpfusion_core import __version__
 from dpfusion_core.engine import FusionEngine
 from langchain_dpfusion import description, engines
-from langchain_dpfusion.options import check_call, check_forms, openai_tools
+from langchain_dpfusion.checks import check_settings
+from langchain_dpfusion.options import check_call, check_forms, openai_tools, pick
 from langchain_dpfusion.sealed_messages import unseal
 from langchain_dpfusion.sealed_models import SealedChatModel
 from langchain_dpfusion.sealed_runnables import SealedBinding
+from langchain_dpfusion.settings import ChatSettings
 from langchain_dpfusion.structured import Method, chosen, structured
 
 
-class ChatDPFusion(SealedChatModel):
+class ChatDPFusion(ChatSettings, SealedChatModel):
     """A chat model that bounds what its answers tell about the private parts of the conversation.
 
     Private is what carries ``is_private``: a message by ``additional_kwargs={"is_private": True}``, a
@@ -64,6 +64,10 @@ class ChatDPFusion(SealedChatModel):
         ledger: Keeps what each unit has lost over all answers.
         tagger: Narrows private messages to private phrases.
         placeholder: What stands in the place of private text in the public view.
+        mechanism: ``"fusion"``, token by token, for a few documents; or ``"consensus"``: what many documents say
+            may be said, what one says may not.
+        max_items: With consensus: how many items a document may vote for.
+        items: With consensus: ``"points"``, ``"phrases"``, ``"json"``, or a function from an answer to its items.
         prior: What a choice is drawn from before anything private is seen: ``"uniform"`` or ``"public"``.
         unmarked: What text without a mark is. ``"error"``, the default with epsilon, beta or a
             ledger, of the model or the call: public, but a call in which nothing at all is private is
@@ -90,27 +94,25 @@ class ChatDPFusion(SealedChatModel):
         8.0
     """
 
-    @model_validator(mode="after")
-    def _name_version(self) -> Self:
-        self._add_version("langchain-dpfusion", __version__)
-        return self
+    def check_fields(self) -> None:
+        """Refuse fields that do not go together, and options that the engine would refuse.
 
-    def __repr_args__(self) -> Any:
-        """Show what identifies the model; never an object that may hold text."""
-        yield from ((key, value) for key, value in self._identifying_params.items() if value is not None)
+        Raises:
+            PrivacyParameterError: If there are some.
+        """
+        check_settings(self)
+
+    def __getstate__(self) -> Any:
+        """Pickle what can be built again from names and numbers; weights and keys stay here."""
+        state = super().__getstate__()
+        state["__pydantic_private__"] = {**state["__pydantic_private__"], "_engines": {}}
+        return state
 
     # --- What the model is ---
 
     @property
     def _llm_type(self) -> str:
         return "dpfusion-chat"
-
-    @property
-    def _identifying_params(self) -> Mapping[str, Any]:
-        return description.identifying_params(self)
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return description.langsmith_params(self, kwargs, stop)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return description.model_profile(self.engine)
@@ -197,7 +199,7 @@ class ChatDPFusion(SealedChatModel):
         self,
         schema: dict[str, Any] | type,
         *,
-        method: Method = "function_calling",
+        method: Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
@@ -212,8 +214,8 @@ class ChatDPFusion(SealedChatModel):
         Args:
             schema: Pydantic class, ``TypedDict``, JSON schema or OpenAI function schema; public.
             method: ``"function_calling"`` (default) shows the schema to the model as a tool, which the
-                model's chat template must support. ``"json_schema"`` only enforces it: say in the prompt
-                what is wanted. ``"json_mode"`` enforces some JSON object.
+                model's chat template must support. ``"json_schema"`` (default of a consensus, which calls no
+                tools) only enforces it: say in the prompt what is wanted. ``"json_mode"`` enforces some JSON object.
             include_raw: Whether to return a dict of ``raw``, ``parsed`` and ``parsing_error``.
             strict: Has no effect: schemas are always enforced.
             **kwargs: Further options of the calls, such as ``epsilon``.
@@ -222,4 +224,7 @@ class ChatDPFusion(SealedChatModel):
             PrivacyParameterError: If the schema or the method is none.
         """
         kwargs = check_call(kwargs)
+        if method is None:
+            is_consensus = pick("mechanism", kwargs, self) == "consensus"
+            method = "json_schema" if is_consensus else "function_calling"
         return SealedBinding.of(structured(self, schema, method, include_raw, kwargs), self, kwargs)  # type: ignore[no-any-return]

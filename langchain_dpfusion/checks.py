@@ -1,6 +1,7 @@
 """Settings that are checked whenever they are made or changed, before anything is loaded or computed."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,14 +13,27 @@ from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, errors
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.options import canonical, read_options
 from langchain_dpfusion.options import engine_options, refuse_gone
-from langchain_dpfusion.settings import ENGINE_PARTS, ChatSettings
+from langchain_dpfusion.settings import ENGINE_PARTS, ChatSettings, SealedSettings
 
 # What other chat models are given and a local one has no use for.
 _FOREIGN = frozenset({"api_key"})
 
 
-class CheckedSettings(ChatSettings):
+class CheckedSettings(SealedSettings):
     """The settings of a chat model; what is refused leaves them as they are."""
+
+    @classmethod
+    def known_fields(cls) -> Set[str]:
+        """Return the names of the fields that it may be made with."""
+        return cls.model_fields.keys()
+
+    @abstractmethod
+    def check_fields(self) -> None:
+        """Refuse fields that do not go together.
+
+        Raises:
+            PrivacyParameterError: If there are some.
+        """
 
     if not TYPE_CHECKING:  # checkers take the fields as the arguments
 
@@ -32,15 +46,18 @@ class CheckedSettings(ChatSettings):
             if name.startswith("_"):
                 super().__setattr__(name, value)
                 return
-            ((name, value),) = named_fields({name: value}, type(self)).items()
-            # A trial copy first.
-            fields = {field: getattr(self, field) for field in type(self).model_fields} | {name: value}
-            checked = type(self)(**fields)
-            super().__setattr__(name, getattr(checked, name))
+            ((name, value),) = self._checked({name: value}).items()
+            super().__setattr__(name, value)
+
+    def _checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return changes as the fields have them; they are tried on settings that nobody uses."""
+        changes = named_fields(changes, type(self))
+        tried = type(self)(**{name: getattr(self, name) for name in type(self).known_fields()} | changes)
+        return {name: getattr(tried, name) for name in changes}
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
-        check_settings(self)
+        self.check_fields()
         return self
 
     @field_serializer("ledger")
@@ -58,28 +75,32 @@ class CheckedSettings(ChatSettings):
         Raises:
             PrivacyParameterError: If a change is unknown, out of range or contradictory.
         """
-        update = named_fields(update or {}, type(self))
-        copied = super().model_copy(update=update)
-        check_settings(copied)
-        return copied
+        return super().model_copy(update=self._checked(update) if update else None)
 
     def __getstate__(self) -> Any:
-        """Pickle what can be built again from names and numbers; weights and keys stay here."""
-        check_picklable(self)
+        """Pickle what can be built again from names and numbers; keys stay here.
+
+        Raises:
+            UnsupportedError: If a field is a ready object.
+        """
+        for name in self.ready_parts:
+            raise UnsupportedError(
+                f"A {type(self).__name__} with a ready {name} cannot be pickled: it may hold private text. Build it "
+                "where it is needed."
+            )
         state = super().__getstate__()
         state["__dict__"] = {**state["__dict__"], "cache_key": None}
-        state["__pydantic_private__"] = {**state["__pydantic_private__"], "_engines": {}}
         return state
 
 
-def named_fields(fields: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+def named_fields(fields: Mapping[str, Any], model: type[CheckedSettings]) -> dict[str, Any]:
     """Return arguments of a chat model under the names of its fields.
 
     Raises:
         PrivacyParameterError: If a name is unknown.
     """
     refuse_gone(fields)
-    return canonical(fields, model.model_fields.keys() | _FOREIGN, model.__name__)
+    return canonical(fields, model.known_fields() | _FOREIGN, model.__name__)
 
 
 def problem_of(model: type[BaseModel], error: ValidationError) -> str:
@@ -113,20 +134,3 @@ def check_settings(settings: ChatSettings) -> None:
                 )
     check_unmarked(settings.unmarked)
     read_options(engine_options(settings, {}, None), "ChatDPFusion")
-
-
-def check_picklable(settings: ChatSettings) -> None:
-    """Refuse to pickle what cannot be built again from names and numbers.
-
-    Raises:
-        UnsupportedError: If a field is a ready object.
-    """
-    ready = [
-        name for name in ("engine", "tokenizer", "ledger", "tagger") if getattr(settings, name) is not None
-    ]
-    ready += ["placeholder"] if callable(settings.placeholder) else []
-    if ready:
-        raise UnsupportedError(
-            f"A ChatDPFusion with a ready {ready[0]} cannot be pickled: it may hold private text. Build it where "
-            "it is needed."
-        )

@@ -10,31 +10,28 @@ from dpfusion_core.engine import FusionEngine
 from dpfusion_core.tool_calling import supports_tools
 from langchain_dpfusion.options import OWN, pick
 from langchain_dpfusion.replies import PROVIDER
-from langchain_dpfusion.settings import ChatSettings
+from langchain_dpfusion.settings import SealedSettings
 
 
-def identifying_params(settings: ChatSettings) -> dict[str, Any]:
+def identifying_params(settings: SealedSettings) -> dict[str, Any]:
     """Return what tells a model from others; never an object that may hold text."""
-    placeholder, tagger = settings.placeholder, settings.tagger
+    said = {name: getattr(settings, name) for name in (*OWN, "placeholder", "unmarked")}
+    tagger = settings.ready_parts.get("tagger")
     return {
         "model": settings.model_name,
-        **{field: getattr(settings, field) for field in OWN},
-        "placeholder": placeholder if isinstance(placeholder, str) else "custom",
-        "unmarked": settings.unmarked,
+        **{name: "custom" if callable(value) else value for name, value in said.items()},
         "tagger": None if tagger is None else type(tagger).__name__,
     }
 
 
-def opaque_settings(settings: ChatSettings) -> str:
+def opaque_settings(settings: SealedSettings) -> str:
     """Name what has no name that tells it apart: answers that depend on it stay with one instance."""
-    opaque = [part for part in (settings.engine, settings.tagger) if part is not None]
-    opaque += [settings.placeholder] if callable(settings.placeholder) else []
-    opaque += [] if isinstance(settings.model, str | None) else [settings.model]
-    return repr((settings.instance, [id(value) for value in opaque])) if opaque else ""
+    opaque = {name: id(part) for name, part in settings.ready_parts.items() if name != "ledger"}
+    return repr((settings.instance, opaque)) if opaque else ""
 
 
 def langsmith_params(
-    settings: ChatSettings, call: Mapping[str, Any], stop: list[str] | None
+    settings: SealedSettings, call: Mapping[str, Any], stop: list[str] | None
 ) -> LangSmithParams:
     """Return what a trace says about the model of a call."""
     params = LangSmithParams(

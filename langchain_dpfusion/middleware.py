@@ -15,11 +15,11 @@ from langgraph.types import Command
 from dpfusion_core import _validate
 from dpfusion_core.errors import BudgetExhaustedError, PrivacyParameterError, UnsupportedError
 from dpfusion_core.privacy import PrivacyBudget
-from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.marked_messages import GUARANTEE_KEY, MessageT, mark_private, mark_public
 from langchain_dpfusion.options import named
 from langchain_dpfusion.reading import has_private, hide, read
 from langchain_dpfusion.sealed_messages import seal, without_text
+from langchain_dpfusion.sealed_models import SealedChatModel
 from langchain_dpfusion.tool_results import map_messages, tool_names
 
 _SPENT = "The privacy budget of this request is spent; I cannot answer from private data any more."
@@ -197,7 +197,7 @@ class DPFusionMiddleware(AgentMiddleware[DPFusionState, Any, Any]):
             )
         messages = [self._mark(message) for message in request.messages]
         model = request.model
-        if not isinstance(model, ChatDPFusion):
+        if not isinstance(model, SealedChatModel):
             if not has_private(messages):
                 return request
             raise UnsupportedError(

@@ -13,21 +13,23 @@ from dpfusion_core.engine.choosing import CHOICE_OPTIONS
 from dpfusion_core.errors import PrivacyParameterError, errors_as
 from dpfusion_core.options import GenerationOptions, canonical, default_of, merge_options, of_parts
 from dpfusion_core.tool_calling import as_tool_choice, check_tools
-from langchain_dpfusion.settings import ChatSettings
+from langchain_dpfusion.settings import SealedSettings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-OWN = of_parts("budget", "accounting", "sampling", "choice")
+OWN = of_parts("budget", "accounting", "sampling", "choice", "consensus")
 """The engine's options that are fields of a chat model and may be said in a call."""
 
-_CALL = frozenset({*OWN, "model", "timeout", "unmarked"})
+_CALL = frozenset({*OWN, "model", "retrieval", "timeout", "unmarked"})
 _FORM = frozenset({"choices", "response_format", "tool_choice", "tools"})
 _LANGCHAIN = frozenset({"ls_structured_output_format", "structured_output_format", "stream"})
 # What other chat models take and a local one has no use for.
 _IGNORED = frozenset({"parallel_tool_calls", "strict"})
 
-_WORDS = frozenset({"model", "unmarked", *(name for name in OWN if isinstance(default_of(name), str))})
+_WORDS = frozenset(
+    {"model", "retrieval", "unmarked", *(name for name in OWN if isinstance(default_of(name), str))}
+)
 
 _ADVICE = "What the model should read goes into messages: options are shown to callbacks and traces."
 
@@ -123,13 +125,13 @@ def check_forms(call: Mapping[str, Any]) -> None:
         json_schema(call["response_format"])
 
 
-def pick(name: str, call: Mapping[str, Any], settings: ChatSettings) -> Any:
+def pick(name: str, call: Mapping[str, Any], settings: SealedSettings) -> Any:
     """Return an option of a call; where the call says nothing, the chat model's."""
     return getattr(settings, name) if call.get(name) is None else call[name]
 
 
 def engine_options(
-    settings: ChatSettings, call: Mapping[str, Any], stop: Sequence[str] | None
+    settings: SealedSettings, call: Mapping[str, Any], stop: Sequence[str] | None
 ) -> GenerationOptions:
     """Put together what the engine is asked for.
 
@@ -151,6 +153,13 @@ def engine_options(
     own = {name: getattr(settings, name) for name in OWN if name in names and name != "stop"}
     said = {name: call.get(name) for name in OWN if name != "stop"}
     options: dict[str, Any] = dict(merge_options(own, said))
+    if options.get("mechanism") == "consensus":
+        # Chains retrieve the k best unless somebody says that they do not.
+        options["retrieval"] = pick("retrieval", call, settings) or "not covered"
+    elif pick("retrieval", call, settings) is not None:
+        raise PrivacyParameterError(
+            "retrieval says something of a consensus alone: say mechanism='consensus'."
+        )
     stops = settings.stop if stop is None and not is_choice else stop
     if stops:
         options["stop"] = [stops] if isinstance(stops, str) else list(stops)

@@ -100,7 +100,7 @@ class Replies:
                 "model_name": self.model_name,
                 "model_provider": PROVIDER,
                 "finish_reason": end.finish_reason,
-                GUARANTEE_KEY: end.guarantee.as_dict(),
+                GUARANTEE_KEY: end.as_dict(),
             },
         }
 

@@ -5,14 +5,14 @@ import json
 import secrets
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from pydantic import PrivateAttr
 
 from dpfusion_core.adapters import Unmarked
 from dpfusion_core.errors import ViewError
-from langchain_dpfusion.conversation import Turn
+from langchain_dpfusion.conversation import Piece, Turn
 from langchain_dpfusion.marked_messages import PLACEHOLDER, private_block, public_block
 from langchain_dpfusion.reading import read
 from langchain_dpfusion.redaction import without_documents
@@ -67,7 +67,11 @@ class _SealedSystem(SystemMessage, Sealed):
 
 
 def seal(
-    messages: Sequence[BaseMessage], unmarked: Unmarked = "public", placeholder: str = PLACEHOLDER
+    messages: Sequence[BaseMessage],
+    unmarked: Unmarked = "public",
+    placeholder: str = PLACEHOLDER,
+    *,
+    is_counted: bool = True,
 ) -> list[BaseMessage]:
     """Replace private messages by sealed ones; public and sealed ones stay as they are.
 
@@ -77,6 +81,8 @@ def seal(
         messages: The conversation.
         unmarked: What text without a mark is; nothing is refused here.
         placeholder: What is seen in the place of private text.
+        is_counted: Whether each private text gets a placeholder with its unit. If not, a message has one for all of
+            them: it is private which documents take part, and how many.
 
     Raises:
         ViewError: If a message is malformed.
@@ -87,7 +93,8 @@ def seal(
         >>> sealed[0].content, sealed[0].type
         ('____', 'human')
     """
-    return [_seal(message, unmarked, placeholder) for message in messages]
+    sealed = [_seal(message, unmarked, placeholder, is_counted) for message in messages]
+    return sealed if is_counted else _joined(sealed)
 
 
 def unseal(messages: Sequence[BaseMessage]) -> list[Turn]:
@@ -129,8 +136,12 @@ def _process_key() -> bytes:
     return secrets.token_bytes(32)
 
 
-def _seal(message: BaseMessage, unmarked: Unmarked, placeholder: str) -> BaseMessage:
-    if isinstance(message, Sealed) and (unmarked != "private" or message._hidden.turns is None):
+def _seal(message: BaseMessage, unmarked: Unmarked, placeholder: str, is_counted: bool) -> BaseMessage:
+    if (
+        isinstance(message, Sealed)
+        and is_counted
+        and (unmarked != "private" or message._hidden.turns is None)
+    ):
         return message
     # Kept as they were read: what their unmarked text is, the rule of the call decides.
     hidden = message._hidden.turns if isinstance(message, Sealed) else tuple(read(message))
@@ -148,10 +159,7 @@ def _seal(message: BaseMessage, unmarked: Unmarked, placeholder: str) -> BaseMes
         "name": message.name,
     }
     if isinstance(message.content, list):
-        fields["content"] = [
-            private_block(placeholder, piece.unit) if piece.mark else {"type": "text", "text": piece.text}
-            for piece in pieces
-        ]
+        fields["content"] = _shown(pieces, placeholder) if is_counted else _uncounted(pieces, placeholder)
     sealed: Sealed
     if isinstance(message, ToolMessage):  # without its artifact, which may be the documents
         sealed = _SealedTool(tool_call_id=message.tool_call_id, status=message.status, **fields)
@@ -163,6 +171,38 @@ def _seal(message: BaseMessage, unmarked: Unmarked, placeholder: str) -> BaseMes
         sealed = _SealedHuman(**fields)
     sealed._hidden = message._hidden if isinstance(message, Sealed) else _Hidden(hidden)
     return sealed
+
+
+def _shown(pieces: Sequence[Piece], placeholder: str) -> list[dict[str, Any]]:
+    return [
+        private_block(placeholder, piece.unit) if piece.mark else {"type": "text", "text": piece.text}
+        for piece in pieces
+    ]
+
+
+def _uncounted(pieces: Sequence[Piece], placeholder: str) -> list[dict[str, Any]]:
+    """Return blocks that show neither how many private texts there are nor whose; what parts them would."""
+    said = [{"type": "text", "text": piece.text} for piece in pieces if not piece.mark and piece.text.strip()]
+    return [private_block(placeholder), *said]
+
+
+def _joined(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Join neighbours that are private as a whole: each may be a document of its own."""
+    found: list[BaseMessage] = []
+    for message in messages:
+        last = found[-1] if found else None
+        if _is_bare(message) and last is not None and _is_bare(last):
+            joined = last.model_copy()
+            joined._hidden = _Hidden((*(last._hidden.turns or ()), *(message._hidden.turns or ())))
+            found[-1] = joined
+        else:
+            found.append(message)
+    return found
+
+
+def _is_bare(message: BaseMessage) -> TypeGuard[_SealedHuman]:
+    is_whole = "is_private" in message.additional_kwargs
+    return isinstance(message, _SealedHuman) and is_whole and message._hidden.turns is not None
 
 
 def _emptied(message: BaseMessage) -> BaseMessage:

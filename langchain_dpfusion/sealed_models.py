@@ -4,19 +4,23 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.prompt_values import ChatPromptValue, PromptValue
 from langchain_core.runnables import RunnableBinding, RunnableConfig
+from pydantic import model_validator
 
+from dpfusion_core import __version__
 from dpfusion_core.adapters import Call, offered_tools
+from dpfusion_core.consensus import Consensus
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.errors import ViewError, errors_as
-from langchain_dpfusion import admission, batching
+from langchain_dpfusion import admission, batching, description
 from langchain_dpfusion.checks import CheckedSettings
 from langchain_dpfusion.options import check_call, check_forms, engine_options, pick, refuse_options
 from langchain_dpfusion.replies import Replies
@@ -40,11 +44,30 @@ _NOT_AN_INPUT = (
 class SealedChatModel(CheckedSettings, BaseChatModel):
     """A chat model that callbacks, tracers and caches see answer placeholders; an engine gets the text."""
 
+    conversations_at_once: ClassVar[int] = batching.PARALLEL
+    """How many conversations of a batch are answered at a time unless ``max_concurrency`` says so."""
+
     @abstractmethod
-    def engine_for(self, name: str | None = None) -> FusionEngine:
+    def engine_for(self, name: str | None = None) -> FusionEngine | Consensus:
         """Return what answers a call, by the name of the call's model; None for the chat model's own."""
 
+    @model_validator(mode="after")
+    def _name_version(self) -> Self:
+        self._add_version("langchain-dpfusion", __version__)
+        return self
+
     # --- What callbacks, tracers and caches see ---
+
+    def __repr_args__(self) -> Any:
+        """Show what identifies the model; never an object that may hold text."""
+        yield from ((key, value) for key, value in self._identifying_params.items() if value is not None)
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return description.identifying_params(self)
+
+    def _get_ls_params(self, stop: _Stop = None, **kwargs: Any) -> LangSmithParams:
+        return description.langsmith_params(self, kwargs, stop)
 
     def prompt(self, model_input: LanguageModelInput, call: Mapping[str, Any] | None) -> ChatPromptValue:
         """Return an input as sealed messages; with the options of its call, it is refused if need be."""
@@ -158,7 +181,7 @@ class SealedChatModel(CheckedSettings, BaseChatModel):
     ) -> list[AIMessage]:
         """Answer conversations together, with one forward pass per token for up to ``max_concurrency``."""
         answers: list[AIMessage] = []
-        for part, configs in batching.cut(inputs, config):
+        for part, configs in batching.cut(inputs, config, self.conversations_at_once):
             with batching.open_meeting(batching.ThreadMeeting(self, len(part))):
                 answers += super().batch(part, configs, return_exceptions=return_exceptions, **kwargs)
         return answers
@@ -168,7 +191,7 @@ class SealedChatModel(CheckedSettings, BaseChatModel):
     ) -> list[AIMessage]:
         """Answer conversations together without blocking the event loop; see :meth:`batch`."""
         answers: list[AIMessage] = []
-        for part, configs in batching.cut(inputs, config):
+        for part, configs in batching.cut(inputs, config, self.conversations_at_once):
             with batching.open_meeting(batching.TaskMeeting(self, len(part))):
                 answers += await super().abatch(part, configs, return_exceptions=return_exceptions, **kwargs)
         return answers

@@ -10,10 +10,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequ
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from dpfusion_core.adapters.closed import Closed, closed_answer
+from dpfusion_core.consensus import Consensus
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import BackendError
+from dpfusion_core.errors import BackendError, PrivacyParameterError
 from dpfusion_core.generation import Chunk, GenerationResult, join_chunks
 from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions
@@ -30,13 +32,16 @@ class Call:
     not tried again. Closing a stream and cancelling a task end the generation and free the model's memory.
 
     Args:
-        engine: Answers the call.
+        engine: Answers the call; or a consensus over another model, which knows no choices.
         source: The conversation, or ready views.
         options: The engine's options.
         timeout: Seconds that the answer may take; None for any time.
         max_retries: How many times more it is tried if the model fails.
         choices: The answer is one of these, if any are given; see
             :meth:`FusionEngine.choose <dpfusion_core.FusionEngine.choose>`.
+
+    Raises:
+        PrivacyParameterError: If choices are asked of a consensus over another model.
 
     Example:
         >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
@@ -45,17 +50,28 @@ class Call:
         True
     """
 
-    engine: FusionEngine
+    engine: FusionEngine | Consensus
     source: Sequence[Message] | Views = field(repr=False)
     options: GenerationOptions = field(repr=False)
     timeout: float | None = None
     max_retries: int = 0
     choices: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.choices is not None and isinstance(self.engine, Consensus):
+            raise PrivacyParameterError(
+                "A consensus over another model writes its answer. Choices are for a model of ours: leave them out."
+            )
+
     @cached_property
     def closed(self) -> Closed | None:
         """How the call is answered by choices; None if its answer is written."""
         return closed_answer(self.source, self.options, self.choices)
+
+    @property
+    def shares_passes(self) -> bool:
+        """Whether it may be answered together with others, in the same forward passes of one engine."""
+        return self.timeout is None and self.closed is None and isinstance(self.engine, FusionEngine)
 
     def run(self, first: Callable[[], GenerationResult] | None = None) -> GenerationResult:
         """Return the whole answer.
@@ -70,7 +86,7 @@ class Call:
         attempts = _Attempts(self)
         while True:
             try:
-                if first is not None and self.closed is None and attempts.failures == 0:
+                if first is not None and attempts.failures == 0:
                     return first()
                 return join_chunks(list(self._chunks(attempts)))
             except BackendError:
@@ -82,7 +98,7 @@ class Call:
         attempts = _Attempts(self)
         while True:
             try:
-                if first is not None and self.closed is None and attempts.failures == 0:
+                if first is not None and attempts.failures == 0:
                     return await first()
                 async with aclosing(self._achunks(attempts)) as chunks:
                     return join_chunks([chunk async for chunk in chunks])
@@ -120,19 +136,23 @@ class Call:
                 if has_begun or attempts.is_last():
                     raise
 
+    @property
+    def _engine(self) -> Any:  # the options of the two are not of one type
+        return self.engine
+
     def _chunks(self, attempts: "_Attempts") -> Generator[Chunk, None, None]:
         if self.closed is not None:
-            yield self.closed.answer(self.engine, self.source, self.options)
+            yield self.closed.answer(self._engine, self.source, self.options)
             return
-        with closing(self.engine.stream(self.source, **self.options)) as chunks:
+        with closing(self._engine.stream(self.source, **self.options)) as chunks:
             for chunk in chunks:
                 yield attempts.in_time(chunk)
 
     async def _achunks(self, attempts: "_Attempts") -> AsyncGenerator[Chunk, None]:
         if self.closed is not None:
-            yield await asyncio.to_thread(self.closed.answer, self.engine, self.source, self.options)
+            yield await asyncio.to_thread(self.closed.answer, self._engine, self.source, self.options)
             return
-        async with aclosing(self.engine.astream(self.source, **self.options)) as chunks:
+        async with aclosing(self._engine.astream(self.source, **self.options)) as chunks:
             async for chunk in chunks:
                 yield attempts.in_time(chunk)
 
