@@ -118,6 +118,14 @@ def test_a_unit_that_cannot_pay_takes_no_part_in_silence_under_adaptive_accounti
     assert charge.guarantee().exhausted == 0  # it would tell
 
 
+def test_who_has_loss_left_but_no_delta_takes_no_part(ledger: PrivacyLedger) -> None:
+    plan = plan_votes(options(accounting="adaptive", responses=50), UNITS, ledger, max_items=1)
+    ledger.reserve({"doc-0": loss(0.0, 99.0, 9.99e-7)}, order=plan.order, accounting="adaptive")
+    ledger.reserve({"doc-1": loss(99.0, 99.0)}, order=plan.order, accounting="adaptive")
+    with charged(plan, ledger) as charge:
+        assert charge.takes_part == (False, False, *[True] * 58)
+
+
 def test_what_a_unit_left_out_says_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr("dpfusion_core.release_charging.release_votes", lambda said, rule: seen.append(said))

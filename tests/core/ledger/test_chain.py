@@ -246,6 +246,44 @@ def test_what_a_head_cannot_hold_is_an_error_of_ours(make: Make, url: str) -> No
         ledger.reserve({"a": loss(0.1)}, order=4.0)
 
 
+@pytest.mark.parametrize("accounting", ["fixed", "adaptive"])
+def test_a_delta_that_was_set_back_for_one_release_is_found(make: Make, url: str, accounting: Any) -> None:
+    ledger = make(budget=BUDGET)
+    for _ in range(2):
+        ledger.reserve({"a": loss(0.1, delta=6e-7)}, order=4.0, accounting=accounting)
+        tamper(url, "UPDATE dpfusion_accounts SET release_spent = 0")
+    tamper(url, f"UPDATE dpfusion_accounts SET release_spent = {12 * 10**11}")
+    problems = ledger.curator.verify().problems
+    assert "entry 3 charges more than the budget had left at its time" in problems
+
+
+def test_a_delta_that_was_given_back_twice_is_found(make: Make) -> None:
+    ledger = make(budget=BUDGET)
+    held = ledger.reserve({"a": loss(0.1, delta=4e-7)}, order=4.0)
+    with ledger._access.store.write() as connection:
+        transaction = ledger._access.transaction(connection)
+        [hashed] = ledger._access.hash(["a"]).values()
+        state = transaction.accounts([hashed])[hashed]
+        state.release_spent = 0
+        transaction.append("settle", hashed, held.id, {}, {}, state, 2 * 4 * 10**11)
+        transaction.finish()
+    assert "entry 3 gives back more than was reserved" in ledger.curator.verify().problems
+
+
+@pytest.mark.parametrize("accounting", ["fixed", "adaptive"])
+def test_deltas_are_logged_exported_and_examined(make: Make, accounting: Any) -> None:
+    ledger = make(budget=BUDGET)
+    held = ledger.reserve({"a": loss(0.1, delta=4e-7)}, order=4.0, accounting=accounting)
+    ledger.settle(held, {"a": loss(0.1, delta=1e-7)})
+    charged, back = list(ledger.curator.entries("a"))[1:]
+    assert (charged.delta, back.delta) == pytest.approx((4 * 10**11, 3 * 10**11), abs=1)
+    assert "delta" not in repr(charged).partition("details=")[0]  # private like the amounts
+    lines = [json.loads(line) for _, line in ledger.curator.lines("a")]
+    assert lines == [entry.as_dict() for entry in ledger.curator.entries("a")]
+    assert lines[1]["amounts"]["delta"] == charged.delta
+    assert ledger.curator.verify().ok
+
+
 def test_an_account_that_was_taken_away_and_opened_anew_is_found(make: Make, url: str) -> None:
     ledger = make(budget=BUDGET)
     ledger.reserve({"a": loss(4.0)}, order=4.0)
