@@ -1,10 +1,12 @@
 """Draws that repeat, so that what a page, a notebook or the demonstration shows can be compared."""
 
+import bisect
 import random
 from collections.abc import Callable
 from typing import Any
 
-from dpfusion_core.privacy import releasing
+from dpfusion_core.privacy import measuring, releasing
+from dpfusion_core.privacy.noise import Noise
 
 
 def repeating(seed: int = 1, *, in_turn: bool = False) -> list[tuple[Any, str, Any]]:
@@ -19,20 +21,22 @@ def repeating(seed: int = 1, *, in_turn: bool = False) -> list[tuple[Any, str, A
     """
     rng, starts = random.Random(seed), random.Random(seed)
 
-    def noise(rule: Any) -> int:
-        reach, drawn = rule.distribution.tail, rng.random()
-        return next(k for k in range(-int(40 * rule.scale) - 2, 10**9) if reach(k + 1) <= drawn)
+    def noise(distribution: Noise) -> int:
+        drawn, most = rng.random(), int(60 * distribution.scale) + 60
+        places = range(-most, most)
+        return places[bisect.bisect_left(places, True, key=lambda k: distribution.tail(k + 1) <= drawn)]
 
     def threshold(rule: Any) -> Callable[[dict[int, int]], dict[int, int]]:
-        return lambda counts: {key: count + noise(rule) for key, count in counts.items()}
+        return lambda counts: {key: count + noise(rule.distribution) for key, count in counts.items()}
 
-    def addition(rule: Any) -> Callable[[int], int]:
-        return lambda count: count + noise(rule)
+    def addition(distribution: Noise) -> Callable[[int], int]:
+        return lambda count: count + noise(distribution)
 
     return [
         (random, "SystemRandom", lambda: random.Random(starts.random() if in_turn else seed)),
         (releasing, "threshold", threshold),
         (releasing, "addition", addition),
+        (measuring, "addition", addition),
     ]
 
 
