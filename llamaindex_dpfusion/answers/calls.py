@@ -1,5 +1,6 @@
 """Answers to conversations and prompts, whole or in pieces: from what the LLM is asked to a traced call."""
 
+import json
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 
 from dpfusion_core.adapters import Call, offered_tools
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
-from dpfusion_core.messages import DEFAULT_UNIT, Message
+from dpfusion_core.messages import DEFAULT_UNIT, Message, Segment
 from dpfusion_core.options import GenerationOptions
 from dpfusion_core.views import Views
 from llamaindex_dpfusion.answers import events
@@ -99,9 +100,19 @@ class Answer(Generic[R]):
 
 
 def chat_answer(
-    llm: ConfiguredLLM, messages: Sequence[ChatMessage], said: dict[str, Any]
+    llm: ConfiguredLLM,
+    messages: Sequence[ChatMessage],
+    said: dict[str, Any],
+    *,
+    shows_schema: bool = False,
 ) -> Answer[ChatResponse]:
     """Translate a conversation and the options of the call.
+
+    Args:
+        llm: Is asked.
+        messages: The conversation.
+        said: The options.
+        shows_schema: Whether the model is shown the schema that its answer obeys, if it writes one.
 
     Raises:
         RefusedError: If the LLM's rule for unmarked text refuses the conversation.
@@ -109,7 +120,19 @@ def chat_answer(
     options, choices = _read(llm, said)
     core = to_core(messages, llm.rule(options))
     call = Call(llm.engine, core, options, llm.timeout, llm.max_retries, choices)
+    if shows_schema and call.closed is None:
+        core = _asking_for_json(core, options["json_schema"])
+        call = replace(call, source=core)
     return Answer(llm, "chat", shown(core, llm.engine.placeholder), call, said, Response.chat)
+
+
+def _asking_for_json(messages: list[Message], schema: Any) -> list[Message]:
+    """Return a conversation that shows a schema at its end; the schema is public."""
+    request = f"Answer with JSON that obeys this schema: {json.dumps(schema)}"
+    if not messages or messages[-1].role != "user":
+        return [*messages, Message("user", request)]
+    *before, last = messages
+    return [*before, Message("user", [*last.segments, Segment(f"\n{request}")])]
 
 
 def complete_answer(

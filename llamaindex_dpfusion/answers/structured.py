@@ -1,6 +1,5 @@
 """Structured prediction: answers that obey the schema of a pydantic model, from sealed prompts."""
 
-import json
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
@@ -25,11 +24,10 @@ from pydantic_core import from_json
 
 from dpfusion_core.errors import BackendError, PrivacyParameterError
 from dpfusion_core.options import canonical
-from llamaindex_dpfusion.answers.calls import bare_prompt
+from llamaindex_dpfusion.answers.calls import Answer, bare_prompt, chat_answer
 from llamaindex_dpfusion.answers.events import untraced
 from llamaindex_dpfusion.prompts.messages import sealed_messages, sealed_text
 from llamaindex_dpfusion.prompts.templates import filled_messages
-from llamaindex_dpfusion.seals.sealer import sealer
 from llamaindex_dpfusion.settings import ConfiguredLLM
 
 
@@ -38,16 +36,12 @@ class StructuredPrediction:
     """The answer to a filled in template as an object.
 
     Attributes:
-        llm: Answers it.
         output_cls: Pydantic model of the object.
-        messages: The filled in template and the request for JSON.
-        options: Options of the call.
+        answer: The filled in template's answer.
     """
 
-    llm: ConfiguredLLM = field(repr=False)
     output_cls: type[BaseModel]
-    messages: list[ChatMessage] = field(repr=False)
-    options: dict[str, Any]
+    answer: Answer[ChatResponse] = field(repr=False)
 
     @classmethod
     def of(
@@ -69,36 +63,23 @@ class StructuredPrediction:
             if not is_ready
             else sealed_messages(prompt.format_messages(llm=llm))
         )
-        options = {**(options or {}), **schema_option(check_model(output_cls))}
-        return cls(llm, output_cls, asking_for_json(messages, output_cls), options)
+        return cls(output_cls, object_answer(llm, messages, output_cls, options or {}))
 
     def whole(self) -> BaseModel:
         """Return the object."""
-        return parse(self.llm.chat(self.messages, **self.options), self.output_cls)
+        return parse(self.answer.whole(), self.output_cls)
 
     async def awhole(self) -> BaseModel:
         """Return the object without blocking the event loop."""
-        return parse(await self.llm.achat(self.messages, **self.options), self.output_cls)
+        return parse(await self.answer.awhole(), self.output_cls)
 
     def pieces(self) -> Generator[Any, None, None]:
         """Return a generator over the growing object; closing it frees the model."""
-        return stream(self.llm.stream_chat(self.messages, **self.options), self.output_cls)
+        return stream(self.answer.pieces(), self.output_cls)
 
     async def apieces(self) -> AsyncGenerator[Any, None]:
         """Return an async generator over the growing object; closing it frees the model."""
-        return astream(await self.llm.astream_chat(self.messages, **self.options), self.output_cls)
-
-
-def asking_for_json(messages: Sequence[ChatMessage], output_cls: type[BaseModel]) -> list[ChatMessage]:
-    """Return a conversation with a last message that shows the schema; the schema is public."""
-    schema = json.dumps(output_cls.model_json_schema())
-    request = f"Answer with JSON that obeys this schema: {schema}"
-    last = messages[-1] if messages else ChatMessage(role=MessageRole.USER)
-    if last.role != MessageRole.USER:
-        return [*messages, ChatMessage(request)]
-    ask = sealer.seal("\n" + request, None, tag="template").text
-    flags = {**last.additional_kwargs}
-    return [*messages[:-1], ChatMessage((last.content or "") + ask, role=last.role, additional_kwargs=flags)]
+        return astream(await self.answer.apieces(), self.output_cls)
 
 
 def check_model(output_cls: type[BaseModel]) -> type[BaseModel]:
@@ -112,9 +93,19 @@ def check_model(output_cls: type[BaseModel]) -> type[BaseModel]:
     raise PrivacyParameterError("Expected output_cls to be a pydantic model, a class.")
 
 
-def schema_option(output_cls: type[BaseModel]) -> dict[str, Any]:
-    """Return the option of a call that constrains the answer to a schema."""
-    return {"json_schema": output_cls.model_json_schema()}
+def object_answer(
+    llm: ConfiguredLLM,
+    messages: Sequence[ChatMessage],
+    output_cls: type[BaseModel],
+    options: Mapping[str, Any],
+) -> Answer[ChatResponse]:
+    """Return the answer to a conversation, constrained to the schema of a model.
+
+    If all of its fields are closed, they are chosen one by one; else the model is shown the schema, which is public,
+    and writes the object.
+    """
+    schema = check_model(output_cls).model_json_schema()
+    return chat_answer(llm, messages, {**options, "json_schema": schema}, shows_schema=True)
 
 
 def parse(response: ChatResponse, output_cls: type[BaseModel]) -> BaseModel:
@@ -198,23 +189,23 @@ class DPFusionStructuredLLM(StructuredLLM):
     @untraced
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation with an object; ``raw`` is the object."""
-        return self._answer(self._inner.chat(self._asked(messages), **kwargs, **self._schema()))
+        return self._found(self._answer(messages, kwargs).whole())
 
     @untraced
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation with an object; ``raw`` is the object."""
-        return self._answer(await self._inner.achat(self._asked(messages), **kwargs, **self._schema()))
+        return self._found(await self._answer(messages, kwargs).awhole())
 
     @untraced
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer a conversation with an object that grows."""
-        responses = self._inner.stream_chat(self._asked(messages), **kwargs, **self._schema())
+        responses = self._answer(messages, kwargs).pieces()
         return (_response(found) for found in stream(responses, self.output_cls))
 
     @untraced
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Answer a conversation with an object that grows."""
-        responses = await self._inner.astream_chat(self._asked(messages), **kwargs, **self._schema())
+        responses = await self._answer(messages, kwargs).apieces()
         return (_response(found) async for found in astream(responses, self.output_cls))
 
     @untraced
@@ -269,13 +260,10 @@ class DPFusionStructuredLLM(StructuredLLM):
             return [ChatMessage(sealed_text(pieces), additional_kwargs={"is_private": False})]
         return [ChatMessage(sealed_text(pieces))]
 
-    def _asked(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        return asking_for_json(messages, self.output_cls)
+    def _answer(self, messages: Sequence[ChatMessage], options: dict[str, Any]) -> Answer[ChatResponse]:
+        return object_answer(self._inner, messages, self.output_cls, options)
 
-    def _schema(self) -> dict[str, Any]:
-        return schema_option(self.output_cls)
-
-    def _answer(self, response: ChatResponse) -> ChatResponse:
+    def _found(self, response: ChatResponse) -> ChatResponse:
         answer = _response(parse(response, self.output_cls))
         answer.message.additional_kwargs = response.message.additional_kwargs
         return answer

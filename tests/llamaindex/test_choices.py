@@ -1,18 +1,20 @@
 """Answers that are one of several public choices."""
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from llama_index.core import SummaryIndex
+from llama_index.core import Document, SummaryIndex
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.evaluation import FaithfulnessEvaluator, RelevancyEvaluator
 from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RouterQueryEngine
 from llama_index.core.tools import QueryEngineTool
+from pydantic import BaseModel
 
 from dpfusion_core import FusionEngine, PrivacyBudget, PrivacyLedger, ScriptedBackend
+from dpfusion_core.adapters.closed import _say_mixed
 from dpfusion_core.errors import BackendError, PrivacyParameterError, RefusedError
 from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor, DPFusionSelector, DPFusionTransform
 from tests.llamaindex.recording import documents
@@ -187,3 +189,102 @@ def test_a_model_that_fails_is_a_bare_error() -> None:
         DPFusionLLM(engine=FusionEngine(backend), epsilon=20.0).chat(CHAT, choices=ILLNESSES)
     assert SECRET not in str(caught.value)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+# --- Objects of closed fields ---
+
+
+class Ward(BaseModel):
+    """Where somebody lies."""
+
+    ward: Literal["A", "B"]
+    is_ill: bool
+
+
+class Note(BaseModel):
+    ward: Literal["A", "B"]
+    remark: str
+
+
+RECORD = "Ann lies in ward B and is ill."
+PROMPT = PromptTemplate("{context_str}\n{query_str}")
+
+
+def of_the_form(prompt: str) -> str:
+    return "yes" if "Is ill?" in prompt else "B"
+
+
+async def _gathered(stream: Any) -> list[Any]:
+    return [each async for each in stream]
+
+
+async def _astructured(llm: DPFusionLLM, way: str, output_cls: Any) -> Any:
+    found = getattr(llm, way)(output_cls, PROMPT, context_str=RECORD, query_str="How is she?")
+    found = await found if way.startswith("a") else found
+    return (await _gathered(found))[-1] if way.startswith("astream") else found
+
+
+def structured(llm: DPFusionLLM, way: str, output_cls: Any = Ward) -> Any:
+    if way.startswith("a"):
+        return asyncio.run(_astructured(llm, way, output_cls))
+    found = getattr(llm, way)(output_cls, PROMPT, context_str=RECORD, query_str="How is she?")
+    return list(found)[-1] if way.startswith("stream") else found
+
+
+STRUCTURED = [f"{a}{b}structured_predict" for a in ("", "a") for b in ("", "stream_")]
+
+
+@pytest.mark.parametrize("way", STRUCTURED)
+def test_an_object_of_closed_fields_is_chosen_field_by_field(way: str) -> None:
+    backend = ScriptedBackend.saying(of_the_form)
+    with PrivacyLedger("sqlite://", budget=PrivacyBudget(40.0), key="k" * 32) as ledger:
+        llm = DPFusionLLM(engine=FusionEngine(backend, ledger=ledger), epsilon=30.0, max_tokens=3)
+        assert structured(llm, way) == Ward(ward="B", is_ill=True)
+        assert ledger.account("private").spent_epsilon > 0
+    assert len(backend.requests) == 2  # one turn for each field
+    assert not any("schema" in view or "JSON" in view for views in backend.requests for view in views)
+    assert all(
+        RECORD not in views[0] and any(RECORD in view for view in views[1:]) for views in backend.requests
+    )
+
+
+@pytest.mark.parametrize("way", STRUCTURED)
+def test_an_object_with_open_fields_is_written_and_the_log_says_what_it_costs(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _say_mixed.cache_clear()
+    backend = ScriptedBackend.saying('{"ward": "B", "remark": "She is ill."}')
+    llm = DPFusionLLM(engine=FusionEngine(backend), epsilon=2000.0, max_tokens=100)
+    with caplog.at_level("WARNING", "dpfusion"):
+        assert structured(llm, way, Note) == Note(ward="B", remark="She is ill.")
+    assert "closed fields (ward)" in caplog.text
+    assert "open ones (remark)" in caplog.text
+    assert "max_tokens=100" in caplog.text
+    assert "JSON that obeys this schema" in backend.requests[0][0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_structured_llm_chooses_too(way: str) -> None:
+    llm = DPFusionLLM(engine=FusionEngine(ScriptedBackend.saying(of_the_form)), epsilon=30.0)
+    answers: Any = ask(llm.as_structured_llm(Ward), way)  # type: ignore[arg-type]
+    assert answers[-1].raw == Ward(ward="B", is_ill=True)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_query_engine_with_an_output_class_chooses(is_async: bool) -> None:
+    backend = ScriptedBackend.saying(of_the_form)
+    llm = DPFusionLLM(engine=FusionEngine(backend), epsilon=30.0)
+    index = SummaryIndex.from_documents([Document(text=RECORD, doc_id="ann")])
+    engine = index.as_query_engine(
+        llm=llm, output_cls=Ward, node_postprocessors=[DPFusionNodePostprocessor()]
+    )
+    response: Any = asyncio.run(engine.aquery("How is she?")) if is_async else engine.query("How is she?")
+    assert response.response == Ward(ward="B", is_ill=True)
+    assert len(backend.requests) == 2
+
+
+def test_an_object_of_closed_fields_in_public_is_written() -> None:
+    backend = ScriptedBackend.saying('{"ward": "A", "is_ill": false}')
+    llm = DPFusionLLM(engine=FusionEngine(backend), max_tokens=60)
+    assert llm.structured_predict(Ward, PromptTemplate("How is she?")) == Ward(ward="A", is_ill=False)
+    assert "JSON that obeys" in backend.requests[0][0]
