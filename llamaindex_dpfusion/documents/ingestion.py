@@ -1,6 +1,7 @@
 """``DPFusionTransform``: private paraphrases of documents, made before they are indexed."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -8,8 +9,10 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
 
 from dpfusion_core.adapters import DocumentUnit, Paraphrase, Paraphraser
+from dpfusion_core.closed import closed_fields
+from dpfusion_core.engine.filling import refuse_open
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError
-from dpfusion_core.options import canonical
+from dpfusion_core.options import GenerationOptions, canonical
 from llamaindex_dpfusion.documents.units import STABLE_MEND, UnitOf, check_unit, unit_of_node
 from llamaindex_dpfusion.llm import DPFusionLLM
 from llamaindex_dpfusion.options import checked_fields
@@ -36,6 +39,10 @@ class DPFusionTransform(TransformComponent):
         instruction: What the model is asked to do; public.
         metadata_keys: Keys of metadata that are public and kept.
         keep_ids: Whether ids are public and kept. By default documents get new ones.
+        output_schema: Facts to keep, as closed fields: a pydantic model, a TypedDict or a JSON schema of enums,
+            booleans and small ranges. They are chosen within epsilon, stand in the metadata by name, and
+            the text is written from them and what is redacted, at no further cost.
+        shares: How these fields share epsilon; evenly by default.
         batch_size: How many nodes go through the model at once.
         unit: What names a document's unit; see :class:`~llamaindex_dpfusion.DPFusionNodePostprocessor`.
 
@@ -53,6 +60,8 @@ class DPFusionTransform(TransformComponent):
     instruction: str = Field(default="Paraphrase the document.", min_length=1)
     metadata_keys: tuple[str, ...] = ()
     keep_ids: bool = False
+    output_schema: Any = Field(default=None, exclude=True)
+    shares: dict[str, float] | None = None
     batch_size: int = Field(default=8, gt=0, strict=True)
     unit: UnitOf = Field(default="document", exclude=True)
 
@@ -62,6 +71,8 @@ class DPFusionTransform(TransformComponent):
             raise PrivacyParameterError(
                 "DPFusionTransform writes text from one document: it needs a model of our own, without choices."
             )
+        if options.get("output_schema") is not None:
+            refuse_open(closed_fields(options["output_schema"]))
         check_unit(options.get("unit", "document"))
         with checked_fields(type(self).__name__):
             super().__init__(**{"llm": llm, **options})
@@ -81,6 +92,8 @@ class DPFusionTransform(TransformComponent):
             "model": "" if llm.backend is None else llm.backend.fingerprint,
             "options": {name: str(value) for name, value in sorted(self.llm.engine_options().items())},
             **settings,
+            "schema": None if self.output_schema is None else closed_fields(self.output_schema).schema,
+            "prior": llm.prior,
         }
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
@@ -115,25 +128,35 @@ class DPFusionTransform(TransformComponent):
 
     def _paraphraser(self) -> Paraphraser:
         llm = self.llm
+        prior: GenerationOptions = {} if llm.prior is None else {"prior": llm.prior}
         return Paraphraser(
             llm.engine,
-            llm.engine_options(),
+            llm.engine_options() if self.output_schema is None else {**llm.engine_options(), **prior},
             "\n\n".join(filter(None, [llm.system_prompt, self.instruction])),
             STABLE_MEND.replace("DPFusionNodePostprocessor", "DPFusionTransform"),
             llm.timeout,
             llm.max_retries,
             self.batch_size,
+            self.output_schema,
+            self.shares,
         )
 
     def _document(self, node: BaseNode, paraphrase: Paraphrase) -> Document:
         found = paraphrase.guarantee
         guarantee = {"dp_fusion_epsilon": found.epsilon, "dp_fusion_delta": found.delta}
+        facts = {name: _flat(value) for name, value in (paraphrase.facts or {}).items()}
         kept = {key: node.metadata[key] for key in self.metadata_keys if key in node.metadata}
         ids = {"id_": node.node_id} if self.keep_ids else {}
         return Document(
             text=paraphrase.text.strip(),
-            metadata={**kept, **guarantee},
-            excluded_embed_metadata_keys=list(guarantee),
-            excluded_llm_metadata_keys=list(guarantee),
+            metadata={**kept, **facts, **guarantee},
+            # The text says the facts already.
+            excluded_embed_metadata_keys=[*facts, *guarantee],
+            excluded_llm_metadata_keys=[*facts, *guarantee],
             **ids,
         )
+
+
+def _flat(value: Any) -> Any:
+    """Return a fact as stores of vectors take it."""
+    return json.dumps(value) if isinstance(value, dict | list) else value

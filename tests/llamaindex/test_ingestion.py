@@ -1,15 +1,22 @@
 import asyncio
 import pickle
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, MetadataMode, TextNode
+from pydantic import BaseModel
 
 from dpfusion_core import FusionEngine, PrivacyBudget, PrivacyLedger, ScriptedBackend
-from dpfusion_core.errors import BudgetExhaustedError, RefusedError, UnsupportedError, ViewError
+from dpfusion_core.errors import (
+    BudgetExhaustedError,
+    PrivacyParameterError,
+    RefusedError,
+    UnsupportedError,
+    ViewError,
+)
 from llamaindex_dpfusion import DPFusionLLM, DPFusionTransform
 from tests.llamaindex.recording import recording_llm
 
@@ -151,3 +158,63 @@ def test_a_document_that_is_too_long_says_what_to_do() -> None:
     with pytest.raises(ViewError, match="Shorten") as caught:
         DPFusionTransform(llm)([raw(text=SECRET * 100)])
     assert "Ingrid" not in str(caught.value)
+
+
+class Facts(BaseModel):
+    ward: Literal["A", "B"]
+    symptoms: list[Literal["cough", "fever"]]
+
+
+def doctor(prompt: str) -> str:
+    if "Paraphrase" in prompt:
+        return "Somebody lies in ward B with a cough."
+    return (
+        ("yes" if "cough?" in prompt.split("fever?")[-1] else "no") if "symptoms" in prompt.lower() else "B"
+    )
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("schema", [Facts, Facts.model_json_schema()])
+def test_facts_are_chosen_first_and_the_text_is_written_from_them(schema: Any, is_async: bool) -> None:
+    backend = ScriptedBackend.saying(doctor)
+    with PrivacyLedger("sqlite://", budget=PrivacyBudget(40.0), key="k" * 32) as ledger:
+        llm = DPFusionLLM(
+            engine=FusionEngine(backend, ledger=ledger), epsilon=30.0, max_tokens=40, prior="uniform"
+        )
+        transform = DPFusionTransform(llm, output_schema=schema)
+        source = raw(text="Ingrid Solheim lies in ward B and coughs.")
+        [made] = asyncio.run(transform.acall([source])) if is_async else transform([source])
+        assert made.metadata["ward"] == "B"
+        assert made.metadata["symptoms"] == '["cough"]'
+        assert made.metadata["dp_fusion_epsilon"] == 30.0
+        assert "ward B" in made.get_content(MetadataMode.EMBED)
+        assert len([entry for entry in ledger.curator.entries() if entry.kind == "reserve"]) == 1
+    writing = [views for views in backend.requests if "Paraphrase" in views[0]]
+    assert all(len(views) == 1 and "Ingrid" not in views[0] for views in writing)
+    assert any("Ingrid" in view for views in backend.requests for view in views)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output_schema": {"properties": {"remark": {"type": "string"}}}}, "closed"),
+        ({"output_schema": 7}, "schema"),
+        ({"output_schema": Facts, "shares": {"wrad": 1.0}}, "wrad"),
+        ({"shares": {"ward": 1.0}}, "schema"),
+        ({"output_scheme": Facts}, "output_schema"),
+    ],
+    ids=str,
+)
+def test_a_schema_is_read_or_refused(options: dict[str, Any], words: str) -> None:
+    backend = ScriptedBackend.saying("B")
+    with pytest.raises(PrivacyParameterError, match=words):
+        DPFusionTransform(DPFusionLLM(engine=FusionEngine(backend), epsilon=30.0), **options)([raw()])
+    assert not backend.requests
+
+
+def test_another_schema_is_another_cache_key() -> None:
+    llm, _ = recording_llm()
+    plain = DPFusionTransform(llm).to_dict()
+    with_facts = DPFusionTransform(llm, output_schema=Facts).to_dict()
+    assert plain != with_facts
+    assert with_facts == DPFusionTransform(llm, output_schema=Facts.model_json_schema()).to_dict()

@@ -4,7 +4,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -32,10 +32,12 @@ class Paraphrase:
     Attributes:
         text: The paraphrase.
         guarantee: For all chunks of the document.
+        facts: What was chosen of the document, if there is a schema.
     """
 
     text: str
     guarantee: PrivacyGuarantee = field(repr=False)
+    facts: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Paraphraser:
         timeout: Seconds for all documents of a call, looked at between chunks; None for any time.
         max_retries: How many times more documents are tried if the model fails; each attempt is charged.
         together: How many chunks are written at once.
+        schema: Facts to keep, as closed fields: they are chosen within epsilon, and the text is written from them;
+            see :func:`~dpfusion_core.privatize`, as for ``shares``.
+        shares: How the fields of the schema share epsilon.
 
     Example:
         >>> engine = FusionEngine.from_pretrained("dpfusion-tiny")
@@ -70,6 +75,8 @@ class Paraphraser:
     timeout: float | None = None
     max_retries: int = 0
     together: int = TOGETHER
+    schema: Any = None
+    shares: Mapping[str, float] | None = None
 
     def __call__(self, chunks: Sequence[tuple[str, DocumentUnit]]) -> list[Paraphrase]:
         """Return the paraphrase of each chunk.
@@ -109,7 +116,8 @@ class Paraphraser:
                     some, self._written(privatizer, texts, units, clock), strict=True
                 ):
                     guarantee = self._guarantee(report)
-                    found |= {p: Paraphrase(text, guarantee) for p, text in zip(places, written, strict=True)}
+                    made = [Paraphrase(text, guarantee, report.facts) for text in written]
+                    found |= dict(zip(places, made, strict=True))
         for paraphrase in found.values():
             if paraphrase.guarantee.units and paraphrase.guarantee.private:
                 seen.release(paraphrase.text)
@@ -140,6 +148,8 @@ class Paraphraser:
             max_tokens=None if most is None else most * size,
             instruction=self.instruction,
             together=self.together,
+            schema=self.schema,
+            shares=self.shares,
             # What says the default says nothing; the rest is read, or refused as none of documents.
             **{
                 name: value for name, value in options.items() if name == "alpha" or value != default_of(name)
