@@ -22,6 +22,7 @@ if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("
 
 from llamaindex_dpfusion.answers.selector import DPFusionSelector
 from llamaindex_dpfusion.consensus.llm import DPConsensusLLM
+from llamaindex_dpfusion.documents.covered import DPThresholdRetriever
 from llamaindex_dpfusion.documents.ingestion import DPFusionTransform
 from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
 from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
@@ -37,4 +38,5 @@ __all__ = [
     "DPFusionSelector",
     "DPFusionSynthesizer",
     "DPFusionTransform",
+    "DPThresholdRetriever",
 ]

@@ -245,6 +245,12 @@ class ConfiguredLLM(OptionFields, FunctionCallingLLM):
             system_role=MessageRole.SYSTEM,
         )
 
+    def with_covered_retrieval(self) -> Self:
+        """Return a copy whose documents are all taken by a :class:`~llamaindex_dpfusion.DPThresholdRetriever`."""
+        copied = self.model_copy()
+        copied._retrieval = "covered"
+        return copied
+
     def _window(self, length: int | None) -> int:
         """Return what LlamaIndex may pack into one prompt: a consensus reads each document by itself."""
         return ENDLESS if self.mechanism == "consensus" else length or _UNLIMITED

@@ -1,5 +1,6 @@
 """``SealedNode``: a node whose text an LLM gets with marks around it, and everybody else without."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.base.llms.types import TextBlock
@@ -22,6 +23,14 @@ from llamaindex_dpfusion.seals.parts import Seal
 from llamaindex_dpfusion.seals.sealer import sealer
 
 
+@dataclass(frozen=True)
+class Cover:
+    """Says that a node was taken by its own score, in which retrieval, and how many were."""
+
+    retrieval: str
+    count: int
+
+
 class SealedNode(TextNode):
     """A node whose text an LLM gets with marks around it, and everybody else without.
 
@@ -32,6 +41,7 @@ class SealedNode(TextNode):
     _source: str = PrivateAttr(default="")
     _seal: Seal | None = PrivateAttr(default=None)
     _handle: str = PrivateAttr(default="")
+    _cover: Cover | None = PrivateAttr(default=None)
 
     @classmethod
     def of(cls, node: BaseNode, unit: str | None, tag: Tag, *, vault: bool) -> "SealedNode":
@@ -82,6 +92,15 @@ class SealedNode(TextNode):
         if metadata_mode == MetadataMode.LLM:
             return [TextBlock(text=self.get_content(metadata_mode))]
         return super().get_content_blocks(metadata_mode)
+
+    @property
+    def cover(self) -> Cover | None:
+        """How the node was taken, if its own score decided alone."""
+        return self._cover
+
+    def covered_by(self, cover: Cover) -> None:
+        """Note how the node was taken."""
+        self._cover = cover
 
     def reveal(self) -> str:
         """Return the text and metadata that the model sees, in vault mode too."""

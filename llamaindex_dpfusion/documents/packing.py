@@ -152,7 +152,8 @@ class DPFusionPromptHelper(PromptHelper):
                 content = piece.content if isinstance(piece, Seal) else piece
                 size = count(content)
                 if size <= splitter.chunk_size:
-                    yield (piece.text if isinstance(piece, Seal) else piece), size
+                    # What came as a handle goes on as one: events show it.
+                    yield (piece.handle or piece.text if isinstance(piece, Seal) else piece), size
                     continue
                 for part in splitter.split_text(content):
                     sealed = (

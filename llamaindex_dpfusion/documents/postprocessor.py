@@ -120,11 +120,14 @@ class DPFusionRetriever(BaseRetriever):
     @untraced
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         retrieve = bare(self._inner._retrieve)
-        return self._sealing.postprocess_nodes(retrieve(query_bundle))
+        return self._taken(retrieve(query_bundle))
 
     @untraced
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if type(self._inner)._aretrieve is BaseRetriever._aretrieve:  # it would call the traced method
             return await asyncio.to_thread(self._retrieve, query_bundle)
         retrieve = bare(self._inner._aretrieve)
-        return self._sealing.postprocess_nodes(await retrieve(query_bundle))
+        return self._taken(await retrieve(query_bundle))
+
+    def _taken(self, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        return self._sealing.postprocess_nodes(nodes)

@@ -13,9 +13,12 @@ from llama_index.core.settings import Settings
 from llama_index.core.types import RESPONSE_TEXT_TYPE
 
 from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.privacy.guarantee import Retrieval
+from llamaindex_dpfusion.documents.covered import covered
 from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
 from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor
 from llamaindex_dpfusion.options import check_type, named_as
+from llamaindex_dpfusion.settings import ConfiguredLLM
 
 
 class DPFusionSynthesizer(BaseSynthesizer):
@@ -29,6 +32,8 @@ class DPFusionSynthesizer(BaseSynthesizer):
         response_mode: Any of LlamaIndex's modes that ask a model.
         llm: The LLM; ``Settings.llm`` by default.
         sealing: How nodes are sealed.
+        retrieval: ``"covered"`` with a consensus and a :class:`~llamaindex_dpfusion.DPThresholdRetriever`: which
+            documents took part, and how many, is hidden too. So the response comes without source nodes.
         **options: Further arguments of LlamaIndex's ``get_response_synthesizer``.
 
     Raises:
@@ -41,10 +46,21 @@ class DPFusionSynthesizer(BaseSynthesizer):
         *,
         llm: LLM | None = None,
         sealing: DPFusionNodePostprocessor | None = None,
+        retrieval: Retrieval | None = None,
         **options: Any,
     ) -> None:
         options = named_as(get_response_synthesizer, options, type(self).__name__)
         llm = check_type(llm or Settings.llm, LLM, "llm")
+        if retrieval not in (None, "covered", "not covered"):
+            raise PrivacyParameterError("Expected retrieval to be 'covered' or 'not covered'.")
+        self._placeholder = None
+        if retrieval == "covered":
+            if not isinstance(llm, ConfiguredLLM) or llm.mechanism != "consensus":
+                raise PrivacyParameterError(
+                    "retrieval='covered' needs a consensus: a DPConsensusLLM, or DPFusionLLM(mechanism='consensus')."
+                )
+            llm = llm.with_covered_retrieval()
+            self._placeholder = llm.engine.placeholder
         if response_mode not in [mode.value for mode in ResponseMode]:
             raise PrivacyParameterError(
                 f"Expected response_mode to be one of {', '.join(mode.value for mode in ResponseMode)}."
@@ -66,10 +82,9 @@ class DPFusionSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Answer a query from nodes; the response's source nodes are those that were given."""
-        sealed = self._sealing.postprocess_nodes(list(nodes))
-        response = self._inner.synthesize(query, sealed, additional_source_nodes, **response_kwargs)
-        response.source_nodes = [*nodes, *(additional_source_nodes or ())]
-        return response
+        sealed, more = self._sealed(nodes), additional_source_nodes
+        response = self._inner.synthesize(query, sealed, more, **response_kwargs)
+        return self._with_sources(response, nodes, more)
 
     async def asynthesize(
         self,
@@ -79,9 +94,20 @@ class DPFusionSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> RESPONSE_TYPE:
         """Answer a query from nodes; see :meth:`synthesize`."""
+        sealed, more = self._sealed(nodes), additional_source_nodes
+        response = await self._inner.asynthesize(query, sealed, more, **response_kwargs)
+        return self._with_sources(response, nodes, more)
+
+    def _sealed(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         sealed = self._sealing.postprocess_nodes(list(nodes))
-        response = await self._inner.asynthesize(query, sealed, additional_source_nodes, **response_kwargs)
-        response.source_nodes = [*nodes, *(additional_source_nodes or ())]
+        return sealed if self._placeholder is None else covered(sealed, self._placeholder)
+
+    def _with_sources(
+        self, response: RESPONSE_TYPE, nodes: Sequence[NodeWithScore], more: Sequence[NodeWithScore] | None
+    ) -> RESPONSE_TYPE:
+        response.source_nodes = [*nodes, *(more or ())]
+        if self._placeholder is not None:  # which they are, is covered
+            response.source_nodes, response.metadata = [], None
         return response
 
     def get_response(
