@@ -8,6 +8,7 @@ from llama_index.core.indices import VectorStoreIndex
 from llama_index.core.indices.vector_store import VectorIndexRetriever
 from llama_index.core.schema import NodeWithScore, TextNode
 
+from dpfusion_core.consensus import passing
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.messages import Segment
 from dpfusion_core.placeholders import Placeholder
@@ -55,8 +56,7 @@ class DPThresholdRetriever(DPFusionRetriever):
         **kwargs: Any,
     ) -> None:
         check_type(index, VectorStoreIndex, "index")
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:
-            raise PrivacyParameterError("Expected threshold to be a number.")
+        passing([], threshold)  # is it a number?
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise PrivacyParameterError("Expected limit to be an integer >= 1.")
         ranked = sorted(name for name in kwargs if "top_k" in name or "mode" in name)
@@ -74,8 +74,7 @@ class DPThresholdRetriever(DPFusionRetriever):
                 f"The index holds limit={self._limit} nodes or more, so some would be left out by their rank. Raise "
                 "limit."
             )
-        passing = [node for node in nodes if node.score is not None and node.score >= self._threshold]
-        sealed = super()._taken(passing)
+        sealed = super()._taken(passing([(node, node.score) for node in nodes], self._threshold))
         cover = Cover(secrets.token_hex(8), len(sealed))
         for each in sealed:
             if isinstance(each.node, SealedNode):
