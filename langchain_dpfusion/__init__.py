@@ -9,9 +9,11 @@ except ImportError as error:
 
 from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.consensus import ChatDPConsensus
+from langchain_dpfusion.corpus_tools import create_corpus_tools
 from langchain_dpfusion.documents import PrivateDocumentFormatter, private_template
 from langchain_dpfusion.marked_messages import mark_private, private_block
 from langchain_dpfusion.paraphrases import DPDocumentTransformer
+from langchain_dpfusion.retrieval import DPThresholdRetriever
 from langchain_dpfusion.tools import create_private_retriever_tool
 from langchain_dpfusion.tracing import private_tracing_client, redact_private
 
@@ -23,7 +25,9 @@ __all__ = [
     "ChatDPFusion",
     "DPDocumentTransformer",
     "DPFusionMiddleware",
+    "DPThresholdRetriever",
     "PrivateDocumentFormatter",
+    "create_corpus_tools",
     "create_private_retriever_tool",
     "mark_private",
     "private_block",

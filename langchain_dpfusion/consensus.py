@@ -43,7 +43,7 @@ class ChatDPConsensus(SealedChatModel):
         items: What a document votes for: ``"points"``, ``"phrases"``, ``"json"``, or a function from an answer to its
             items.
         retrieval: ``"covered"`` where each document was taken by its own score alone, as
-            :func:`~langchain_dpfusion.documents_above` does: then it is private how many there are.
+            :class:`~langchain_dpfusion.DPThresholdRetriever` does: then it is private how many there are.
         max_tokens: What the guarantee says of the length of an answer.
         placeholder: What stands in the place of private text in the public view.
         timeout: Seconds that an answer may take; looked at while it is written.

@@ -3,7 +3,7 @@
 import string
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage
@@ -12,9 +12,10 @@ from langchain_core.prompts.message import BaseMessagePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from dpfusion_core.adapters import DocumentUnit, document_unit, seen
-from dpfusion_core.errors import ViewError, errors_as
+from dpfusion_core.errors import PrivacyParameterError, ViewError, errors_as
+from dpfusion_core.privacy.guarantee import Retrieval
 from langchain_dpfusion.conversation import Piece
-from langchain_dpfusion.marked_messages import private_block, private_message, public_block
+from langchain_dpfusion.marked_messages import PLACEHOLDER, private_block, private_message, public_block
 from langchain_dpfusion.options import named
 from langchain_dpfusion.reading import read
 from langchain_dpfusion.redaction import is_private_document
@@ -102,9 +103,12 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
             ``source``, ``file_path`` or the like, for all its chunks. Names are public.
         document_prompt: How a document and its metadata are written; its content alone by default.
         separator: What stands between two documents.
+        retrieval: ``"covered"`` for the documents of a :class:`~langchain_dpfusion.DPThresholdRetriever` and a
+            consensus that says so too: then nothing public shows that none was found.
 
     Raises:
         ViewError: If the input is no list of documents.
+        PrivacyParameterError: If ``retrieval`` is something else.
 
     Example:
         >>> formatter = PrivateDocumentFormatter()
@@ -121,8 +125,13 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
         *,
         document_prompt: BasePromptTemplate[str] | None = None,
         separator: str = "\n\n",
+        retrieval: Retrieval | None = None,
     ) -> None:
+        if retrieval not in (None, *get_args(Retrieval)):
+            raise PrivacyParameterError(f"Expected retrieval 'covered' or 'not covered', got {retrieval!r}.")
         self._blocks = DocumentBlocks(private, unit, document_prompt, separator)
+        # In the place of documents that are not there, what the public sees of those that are.
+        self._nothing = private_block(PLACEHOLDER) if retrieval == "covered" else public_block(NOTHING_FOUND)
 
     def invoke(
         self, input: Sequence[Document], config: RunnableConfig | None = None, **kwargs: Any
@@ -137,7 +146,7 @@ class PrivateDocumentFormatter(Runnable[Sequence[Document], list[BaseMessage]]):
         return await self._acall_with_config(self._aformat, input, config)
 
     def _format(self, documents: Sequence[Document]) -> list[BaseMessage]:
-        return [private_message(self._blocks(documents) or [public_block(NOTHING_FOUND)])]
+        return [private_message(self._blocks(documents) or [self._nothing])]
 
     async def _aformat(self, documents: Sequence[Document]) -> list[BaseMessage]:
         return self._format(documents)
