@@ -87,9 +87,7 @@ class Plan:
 
     def rule(self) -> FusionRule:
         """Return the rule that fuses the views' distributions."""
-        parameters = self.parameters
-        mixing_loss = parameters.surcharge if parameters.neighbours == "replace" else None
-        rule = MixtureRule(parameters.order, mixing_loss, parameters.weight_cap)
+        rule = MixtureRule.of(self.parameters)
         return SteadyRule(rule) if self.is_steady else rule
 
     @property

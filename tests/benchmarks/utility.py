@@ -44,8 +44,7 @@ class RecordingRule:
     """The mixture, noting how near to the private distribution it and the public one are."""
 
     def __init__(self, parameters: PrivacyParameters) -> None:
-        has_cap = parameters.neighbours == "replace"
-        self._rule = MixtureRule(parameters.order, parameters.surcharge if has_cap else None)
+        self._rule = MixtureRule.of(parameters)
         self.overlaps: Overlaps = []
 
     def fuse(self, public: Tensor, private: Tensor, bounds: Tensor) -> Fused:

@@ -12,7 +12,7 @@ from dpfusion_core.numbers import as_asked
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import best_epsilon
 from dpfusion_core.privacy.guarantee import PrivacyGuarantee
-from dpfusion_core.privacy.loss import token_loss
+from dpfusion_core.privacy.loss import TokenCosts
 from dpfusion_core.privacy.parameters import PrivacyParameters
 
 
@@ -68,14 +68,13 @@ def response_loss(parameters: PrivacyParameters, num_units: int, max_tokens: int
         >>> response_loss(PrivacyParameters(2.0, 0.02), num_units=1, max_tokens=100).at(2.0)
         4.0
     """
-    _validate.count(num_units, "num_units")
     _validate.count(max_tokens, "max_tokens", minimum=0)
-    divergence = parameters.bound + parameters.surcharge
+    costs = TokenCosts(parameters, num_units)
 
     def at(order: float) -> float:
         if order > parameters.order:
             raise PrivacyParameterError(f"Nothing is known above order {parameters.order:g}.")
-        return max_tokens * token_loss(divergence, num_units, order, parameters.weight_cap)
+        return max_tokens * costs.loss(parameters.bound, order)
 
     return RenyiLoss(parameters.order, at)
 

@@ -12,7 +12,7 @@ from dpfusion_core.privacy.accounting import TokenCount, check_active, response_
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
 from dpfusion_core.privacy.guarantee import PrivacyGuarantee
-from dpfusion_core.privacy.loss import token_bound, token_loss
+from dpfusion_core.privacy.loss import TokenCosts
 from dpfusion_core.privacy.parameters import PrivacyParameters, Spending
 from dpfusion_core.privacy.spending import SPENDING_RULES
 
@@ -90,8 +90,7 @@ class AdaptiveAccountant:
         self._total = whole  # [units]
         self._spent = torch.zeros_like(whole)  # [units]
         self._taking_part = torch.tensor(self._active, device=device)  # [units]
-        self._size = num_units, parameters.order, parameters.weight_cap
-        self._floor = token_loss(parameters.surcharge, *self._size)
+        self._costs = TokenCosts(parameters, num_units)
 
     def __repr__(self) -> str:
         return f"AdaptiveAccountant({self._parameters}, units={self._num_units}, tokens={self._count.tokens})"
@@ -102,9 +101,8 @@ class AdaptiveAccountant:
         left = (self._total - self._spent).clamp(min=0.0) * _SAFETY
         share = self._rule(self._total, left, self._count.tokens, self._max_tokens)
         # Every token to come costs at least the floor, 0 but for replace neighbours.
-        share = torch.minimum(share, left - (to_come - 1) * self._floor).clamp(min=0.0)
-        bounds = token_bound(share, *self._size) - self._parameters.surcharge
-        return bounds.clamp(min=0.0) * self._taking_part
+        share = torch.minimum(share, left - (to_come - 1) * self._costs.floor).clamp(min=0.0)
+        return self._costs.bound(share).clamp(min=0.0) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:
         """Add one token's realised losses, nats, ``[units]``.

@@ -62,7 +62,7 @@ def calibrate_beta(
         responses: How many responses have these tokens together: a ledger rounds up the charge of each.
         mixing_share: For replace neighbours, the share of a token's bound that goes to ``c_inf``.
         weight_cap: Largest weight of any unit where there are several. By default a good one: for zero-out
-            neighbours that of the number of units, for replace neighbours the one that costs ``c_inf``.
+            neighbours that of the number of units, for replace neighbours the one that costs ``c_inf`` if it is less.
 
     Returns:
         The settings. Their guarantee is ``epsilon`` to 1e-9, and never above it; below it if
@@ -108,6 +108,8 @@ def _replace_cap(
 ) -> tuple[float, float]:
     """Return a cap that a bound can pay for under replace neighbours, and ``c_inf``, what it costs.
 
+    By default it is the one that a share of the bound pays for, or that of zero-out neighbours if that is less.
+
     Args:
         bound_at: What a token may diverge, ``c_inf`` included, at a cap.
         num_units: Number of privacy units of the request.
@@ -122,6 +124,9 @@ def _replace_cap(
     for _ in range(_CAP_STEPS if num_units > 1 else 0):  # the smaller the cap, the less is there to share
         best = weight_cap_of(mixing_loss, num_units)
         mixing_loss = share * bound_at(best)
+    if num_units > 1 and best > default_weight_cap(num_units):
+        best = default_weight_cap(num_units)
+        mixing_loss = mixing_loss_of(best, num_units)
     if num_units == 1 or cap is None:
         return best, mixing_loss
     cost, room = mixing_loss_of(cap, num_units), bound_at(cap)

@@ -7,14 +7,16 @@ from typing import NamedTuple
 import torch
 
 from dpfusion_core import _validate
+from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.privacy.budget import MAX_ORDER, PrivacyBudget
 from dpfusion_core.privacy.calibration import calibrate_beta
 from dpfusion_core.privacy.fusion import MixtureRule
 from dpfusion_core.privacy.parameters import Accounting, Neighbours
 
-_STEPS = 24
-_LOWEST = 1e-2  # of the range of orders above 1
-_CAPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+# From the highest one down to a hundredth of the range above 1.
+_ORDERS = tuple(1.0 + (MAX_ORDER - 1.0) * 1e-2 ** (step / 24) for step in range(25))
+_CAP_STEPS = 10
+_LEAST = 1e-9  # nats: an order that leaves less cannot meet the budget
 
 
 class ChoiceSettings(NamedTuple):
@@ -45,14 +47,14 @@ def best_choice_settings(
 
     One step has no composition to gain from, so the order is a high one (docs/theory.md, section 10). A weight cap
     that is good for many small steps can be in the way of a single large one. Both depend on public numbers alone:
-    the prior is taken as uniform, and one unit or all of them as those that know, one as likely as the other.
+    the prior is taken as uniform, and a unit that knows as sure.
 
     Args:
         budget: What all steps may lose.
         choices: Number of choices.
         steps: How many choices share the budget.
         num_units: Number of privacy units of the request.
-        neighbours: The neighbour relation; under replace neighbours the calibration finds the cap.
+        neighbours: The neighbour relation.
         accounting: ``"fixed"`` or ``"adaptive"``.
         is_shared: As for :func:`~dpfusion_core.privacy.calibrate_beta`.
         order: The order, if it is given.
@@ -64,42 +66,54 @@ def best_choice_settings(
     Example:
         >>> best_choice_settings(PrivacyBudget(2.0), choices=5)
         ChoiceSettings(order=256.0, weight_cap=None)
-        >>> best_choice_settings(PrivacyBudget(2.0), choices=5, num_units=4).weight_cap
-        1.0
+        >>> round(best_choice_settings(PrivacyBudget(2.0), choices=5, num_units=4).weight_cap, 2)
+        0.95
     """
     _validate.count(choices, "choices", minimum=2)
     public = torch.full((choices,), -math.log(choices), dtype=torch.float64)  # [choices]
     sure = torch.full_like(public, -torch.inf)
     sure[0] = 0.0
 
-    def success(order: float, cap: float | None) -> float:
-        chosen = calibrate_beta(
-            budget.epsilon,
-            budget.delta,
-            steps,
-            num_units,
-            order,
-            neighbours,
-            accounting=accounting,
-            is_shared=is_shared,
-            weight_cap=cap,
-        )
-        mixing_loss = chosen.surcharge if neighbours == "replace" else None
-        rule = MixtureRule(order, mixing_loss, chosen.weight_cap)
-        bound = torch.tensor([chosen.bound], dtype=torch.float64)
-        # Units do not touch: the weight of one that knows is the same, however many there are.
+    @functools.cache
+    def weight(order: float, cap: float | None) -> float:
+        """Return the weight of a unit that is sure; units do not touch, so the others' texts do not matter."""
+        try:
+            chosen = calibrate_beta(
+                budget.epsilon,
+                budget.delta,
+                steps,
+                num_units,
+                order,
+                neighbours,
+                accounting=accounting,
+                is_shared=is_shared,
+                weight_cap=cap,
+            )
+        except PrivacyParameterError:
+            if cap is None or neighbours != "replace":
+                raise
+            return 0.0  # the cap costs more than there is
         views = torch.stack([sure, *[public] * (num_units - 1)])  # [units, choices]
-        weight = float(rule.fuse(public, views, bound.expand(num_units)).diagnostics.lambdas[0])
-        return weight * (1.0 + 1.0 / num_units) / 2.0
+        bounds = torch.full((num_units,), chosen.bound, dtype=torch.float64)
+        return float(MixtureRule.of(chosen).fuse(public, views, bounds).diagnostics.lambdas[0])
 
-    may_cap = weight_cap is None and num_units > 1 and neighbours == "zero-out"
-    first = 1.0 if may_cap else weight_cap
-    if order is None:
-        orders = (1.0 + (MAX_ORDER - 1.0) * _LOWEST ** (step / _STEPS) for step in range(_STEPS + 1))
-        feasible = [each for each in orders if budget.loss_at(each) > 1e-9]
-        if not feasible:
-            return ChoiceSettings(budget.best_order(), weight_cap)
-        order = max(feasible, key=lambda each: success(each, first))
-    if may_cap and budget.loss_at(order) > 1e-9:
-        return ChoiceSettings(order, max(_CAPS, key=lambda cap: success(order, cap)))
-    return ChoiceSettings(order, weight_cap)
+    def best_cap(order: float) -> float:
+        """Return the largest cap that is reached: beyond it, the weight falls as the cap grows."""
+        low, high = 0.0, 1.0
+        for _ in range(_CAP_STEPS):
+            middle = (low + high) / 2.0
+            low, high = (middle, high) if weight(order, middle) > middle * (1.0 - 1e-6) else (low, middle)
+        return low or high
+
+    def best_order(cap: float | None) -> float:
+        return max(feasible, key=lambda each: weight(each, cap))
+
+    may_cap = weight_cap is None and num_units > 1
+    feasible = [order] if order is not None else [each for each in _ORDERS if budget.loss_at(each) > _LEAST]
+    if not feasible or budget.loss_at(feasible[0]) <= _LEAST:
+        return ChoiceSettings(order or budget.best_order(), weight_cap)
+    if not may_cap:
+        return ChoiceSettings(best_order(weight_cap), weight_cap)
+    cap = best_cap(best_order(None))
+    best = best_order(cap)  # with the cap another order may be the best, and at that order another cap
+    return ChoiceSettings(best, best_cap(best))

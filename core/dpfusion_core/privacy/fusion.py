@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from dpfusion_core import _validate
 from dpfusion_core.privacy.capping import dilution
 from dpfusion_core.privacy.loss import token_loss
 from dpfusion_core.privacy.mixing import MixingWeightSearch
+from dpfusion_core.privacy.parameters import PrivacyParameters
 
 _DOWN = 1.0 - 2e-15  # more than the rounding error of a few multiplications
 
@@ -109,6 +110,12 @@ class MixtureRule:
             self._surcharge = _validate.non_negative(mixing_loss, "mixing_loss")
             self._largest = math.nextafter(-math.expm1(-self._surcharge), 0.0)  # rounded down
         self._searches: dict[int, MixingWeightSearch] = {}
+
+    @classmethod
+    def of(cls, parameters: PrivacyParameters) -> Self:
+        """Return the rule for per-token settings."""
+        mixing_loss = parameters.surcharge if parameters.neighbours == "replace" else None
+        return cls(parameters.order, mixing_loss, parameters.weight_cap)
 
     def fuse(self, public: Tensor, private: Tensor, bounds: Tensor) -> Fused:
         """Fuse one token; see :meth:`FusionRule.fuse`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dpfusion_core import _validate
 from dpfusion_core.privacy.capping import dilution
+from dpfusion_core.privacy.parameters import PrivacyParameters
 
 _LARGE = 30.0  # e^-30 is below the resolution of a double
 
@@ -102,3 +103,48 @@ def token_bound(
     small = torch.log1p(company * torch.expm1(x.clamp(max=_LARGE)))
     large = x + math.log(company) + torch.log1p(-torch.exp(-x) * (company - 1.0) / company)
     return torch.where(x < _LARGE, small, large) / (order - 1.0)
+
+
+class TokenCosts:
+    """What a token may diverge and what it costs, under per-token settings: all that depends on them, in one place.
+
+    Args:
+        parameters: Per-token settings.
+        num_units: Number ``N`` of units of the request, those that were zeroed out included.
+
+    Raises:
+        PrivacyParameterError: If ``num_units`` is out of range.
+
+    Example:
+        >>> costs = TokenCosts(PrivacyParameters(2.0, 0.02, weight_cap=0.5), num_units=8)
+        >>> round(costs.loss(0.04), 6), round(costs.bound(costs.loss(0.04)), 6)
+        (0.022695, 0.04)
+    """
+
+    def __init__(self, parameters: PrivacyParameters, num_units: int) -> None:
+        self._parameters = parameters
+        self._num_units = _validate.count(num_units, "num_units")
+
+    @property
+    def floor(self) -> float:
+        """What a token costs a unit at least, whatever it tells, in nats: 0 but for replace neighbours."""
+        return self.loss(0.0)
+
+    @overload
+    def loss(self, divergence: float, order: float | None = None) -> float: ...
+    @overload
+    def loss(self, divergence: Tensor, order: float | None = None) -> Tensor: ...
+    def loss(self, divergence: float | Tensor, order: float | None = None) -> float | Tensor:
+        """Return what a divergence costs, in nats at an order: by default that of the settings."""
+        chosen = self._parameters
+        size = self._num_units, chosen.order if order is None else order, chosen.weight_cap
+        return token_loss(divergence + chosen.surcharge, *size)
+
+    @overload
+    def bound(self, loss: float) -> float: ...
+    @overload
+    def bound(self, loss: Tensor) -> Tensor: ...
+    def bound(self, loss: float | Tensor) -> float | Tensor:
+        """Return the divergence that a loss allows, in nats at the order of the settings; below 0 if it allows none."""
+        chosen = self._parameters
+        return token_bound(loss, self._num_units, chosen.order, chosen.weight_cap) - chosen.surcharge

@@ -14,7 +14,7 @@ from dpfusion_core.privacy.adaptive import adaptive_loss
 from dpfusion_core.privacy.budget import RenyiLoss
 from dpfusion_core.privacy.conversion import rdp_to_epsilon
 from dpfusion_core.privacy.guarantee import PrivacyGuarantee
-from dpfusion_core.privacy.loss import token_bound, token_loss
+from dpfusion_core.privacy.loss import TokenCosts
 from dpfusion_core.privacy.parameters import PrivacyParameters
 
 _SAFETY = 1.0 - 1e-12  # rounding in formulas (1) and (2) must not exceed the budget
@@ -39,7 +39,7 @@ def token_budgets(parameters: PrivacyParameters, num_units: int, shares: Sequenc
     budget = adaptive_loss(parameters, num_units, len(shares)).at(parameters.order)
     whole = math.fsum(_validate.positive(share, "share") for share in shares)
     budgets = [budget * share / whole * _SAFETY for share in shares]
-    if min(budgets) < token_loss(parameters.surcharge, num_units, parameters.order, parameters.weight_cap):
+    if min(budgets) < TokenCosts(parameters, num_units).floor:
         raise PrivacyParameterError(
             "A share is too small: with neighbours='replace' a token costs a constant whatever it tells. Give "
             "shares that differ less."
@@ -83,6 +83,7 @@ class ShareAccountant:
         self._parameters, self._num_units = parameters, num_units
         self._count = TokenCount(num_units, len(shares))
         self._budgets = token_budgets(parameters, num_units, shares)
+        self._costs = TokenCosts(parameters, num_units)
         self._active = check_active(active, num_units)
         self._taking_part = torch.tensor(self._active, dtype=torch.float64, device=device)  # [units]
         worst = adaptive_loss(parameters, num_units, len(shares)).at(parameters.order)
@@ -92,10 +93,7 @@ class ShareAccountant:
     def bounds(self) -> Tensor:
         """Return what each contribution may diverge at the next token, nats, ``[units]``."""
         self._count.to_come()
-        parameters = self._parameters
-        budget = self._budgets[self._count.tokens]
-        size = self._num_units, parameters.order, parameters.weight_cap
-        bound = token_bound(budget, *size) - parameters.surcharge
+        bound = self._costs.bound(self._budgets[self._count.tokens])
         return max(0.0, bound) * self._taking_part
 
     def charge(self, losses: Tensor) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from dpfusion_core import _validate
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.privacy import (
     SPENDING_RULES,
@@ -18,11 +19,19 @@ from dpfusion_core.privacy import (
     RenyiLoss,
     token_loss,
 )
+from dpfusion_core.privacy.shares import ShareAccountant
 
 ZERO_OUT, REPLACE = PrivacyParameters(2.0, 0.05), PrivacyParameters(2.0, 0.05, neighbours="replace")
 PARAMETERS = [replace(each, weight_cap=cap) for each in (ZERO_OUT, REPLACE) for cap in (1.0, 0.5)]
+
+
+def by_shares(parameters: PrivacyParameters, num_units: int, max_tokens: int, **more: Any) -> ShareAccountant:
+    return ShareAccountant(parameters, num_units, [1.0] * _validate.count(max_tokens, "max_tokens"), **more)
+
+
 MAKERS: dict[str, Callable[..., Accountant]] = {
     "fixed": FixedAccountant,
+    "shares": by_shares,
     **{rule: functools.partial(AdaptiveAccountant, spending=rule) for rule in sorted(SPENDING_RULES)},
 }
 KINDS: dict[str, Callable[..., Accountant]] = {

@@ -27,6 +27,7 @@ from dpfusion_core.privacy import (
     token_loss,
 )
 from dpfusion_core.privacy.capping import mixing_loss_of
+from dpfusion_core.privacy.shares import ShareAccountant
 from tests.core.privacy import oracle
 from tests.core.privacy.oracle import (
     NextToken,
@@ -82,9 +83,7 @@ class Setting:
         self.worst = response_loss(parameters, units, max_tokens)
 
     def responses(self, public: NextToken, private: list[NextToken]) -> Responses:
-        rule = MixtureRule(
-            self.parameters.order, self.parameters.surcharge or None, self.parameters.weight_cap
-        )
+        rule = MixtureRule.of(self.parameters)
         return responses(public, private, rule, self.accountant, self.max_tokens, self._eos)
 
     def limit(self, order: float) -> float:
@@ -244,6 +243,35 @@ def test_printed_epsilon_covers_the_exact_delta(alpha: float, beta: float, delta
     epsilon = setting.accountant.guarantee(private=True).epsilon
     assert epsilon > 0
     assert exact_delta(whole, without, epsilon) <= delta < exact_delta(whole, without, epsilon / 3)
+
+
+@pytest.mark.parametrize("relation", ["zero-out", "replace"])
+@pytest.mark.parametrize("units, cap", [(1, 1.0), (3, 1.0), (3, 0.5)])
+@pytest.mark.parametrize("alpha, beta, delta", [(2.0, 0.02, 1e-5), (8.0, 0.05, 0.01)])
+def test_no_neighbours_diverge_by_more_than_the_shares_add_up_to(
+    alpha: float, beta: float, delta: float, units: int, cap: float, relation: Neighbours
+) -> None:
+    parameters = PrivacyParameters(alpha, beta, delta, relation, weight_cap=cap)
+    setting = Setting(parameters, units, 3, spending="growing")  # at one order, as shares are
+    setting.accountant = ShareAccountant(parameters, units, [0.8, 1.5, 0.7])
+    public = table(1, 3, 1.0)
+    private = [table(10, 3, 2.0), table(11, 3, 3.0, public, zeros=True), table(12, 3, 0.1, public)][:units]
+    whole = setting.responses(public, private)
+    for unit in range(units):
+        for changed in neighbours_of(public, private, unit, relation, 3):
+            setting.assert_covers(whole, setting.responses(public, changed))
+
+
+@pytest.mark.parametrize("units, cap", [(2, 1.0), (2, 0.5), (3, 0.2)])
+def test_shares_are_reached_but_for_kappa(units: int, cap: float) -> None:
+    """Two-sided, as for even tokens: a share that forgets the cap is beyond it."""
+    parameters = PrivacyParameters(2.0, 1e-4, weight_cap=cap)
+    setting = Setting(parameters, units, 3, eos=None, spending="growing")
+    setting.accountant = ShareAccountant(parameters, units, [0.8, 1.5, 0.7])
+    public, text = constant(0.9, 0.1), constant(1.0, 0.0)
+    whole, without = (setting.responses(public, [each, *[public] * (units - 1)]) for each in (text, public))
+    kappa = float(oracle.moved_share(units, cap))
+    assert response_divergence(whole, without, 2.0) == pytest.approx(kappa * setting.budget, rel=0.03)
 
 
 RULES = sorted(SPENDING_RULES)
