@@ -14,6 +14,8 @@ from dpfusion_core.tokenization import Tokenizer
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(rf"\s*{OPEN}(.*?)(?:{CLOSE}|\Z)\s*", re.DOTALL)
 _LIST = "[TOOL_CALLS]"
+CHOOSE = "choose"
+"""The ``tool_choice`` that makes which tool is called, or none, a choice of its own."""
 _PROBE = "dpfusion_probe"
 
 

@@ -3,18 +3,20 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 
 from dpfusion_core.choices import check_choices
 from dpfusion_core.closed import ClosedFields, closed_fields
 from dpfusion_core.engine import FusionEngine
-from dpfusion_core.errors import DPFusionError
+from dpfusion_core.engine.routing import ANSWER
+from dpfusion_core.errors import DPFusionError, PrivacyParameterError
 from dpfusion_core.generation import Chunk
 from dpfusion_core.messages import Message
 from dpfusion_core.options import GenerationOptions, default_of, of_parts
-from dpfusion_core.tool_calling import CLOSE, OPEN, check_tools
+from dpfusion_core.privacy.combining import both
+from dpfusion_core.tool_calling import CHOOSE, CLOSE, OPEN, check_tools
 from dpfusion_core.views import Views
 
 log = logging.getLogger("dpfusion")
@@ -35,11 +37,13 @@ class Closed:
         choices: The answer is one of these.
         schema: The answer is an object of this schema, whose fields are all closed.
         tool: The answer is a call of this tool, with the object as its arguments.
+        routes: Which tool is called, or none, is chosen first, for half of the budget.
     """
 
     choices: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     tool: str | None = None
+    routes: bool = False
 
     def answer(
         self, engine: FusionEngine, source: Sequence[Message] | Views, options: GenerationOptions
@@ -55,6 +59,8 @@ class Closed:
         Raises:
             DPFusionError: See :meth:`~dpfusion_core.FusionEngine.choose`.
         """
+        if self.routes:
+            return _routed(engine, cast(Sequence[Message], source), options)
         if self.schema is None:
             chosen = engine.choose(source, self.choices, **options)
             return Chunk(chosen.choice, (), "stop", chosen.guarantee, prompt_tokens=chosen.prompt_tokens)
@@ -104,6 +110,8 @@ def closed_answer(
             return None
         schemas = check_tools(options.get("tools") or ())
         choice = options.get("tool_choice", "auto")
+        if choice == CHOOSE and CHOOSE not in schemas:
+            return Closed(routes=True)
         tool = next(iter(schemas)) if choice == "any" and len(schemas) == 1 else choice
         schema = schemas.get(tool)
     fields = _read(schema)
@@ -114,6 +122,36 @@ def closed_answer(
     closed = ", ".join(dict.fromkeys(".".join(each.path) for each in fields.closed))
     _say_mixed(closed, ", ".join(fields.open), options.get("max_tokens", default_of("max_tokens")))
     return None
+
+
+def _routed(engine: FusionEngine, source: Sequence[Message], options: GenerationOptions) -> Chunk:
+    """Choose a tool, or none, and then its arguments or the answer, each within half of epsilon and of delta."""
+    epsilon, delta = options.get("epsilon"), options.get("delta", default_of("delta"))
+    if epsilon is None:
+        raise PrivacyParameterError(
+            f"tool_choice={CHOOSE!r} divides epsilon between the choice of a tool and what is then written: say "
+            "epsilon, not order and beta."
+        )
+    halves: GenerationOptions = {**options, "epsilon": epsilon / 2, "delta": delta / 2}
+    kept = {name: each for name, each in halves.items() if name not in _OF_TEXT or name == "tools"}
+    chosen = engine.choose_tool(source, **cast(GenerationOptions, kept))
+    then: GenerationOptions = {**halves, "tool_choice": "none" if chosen.choice == ANSWER else chosen.choice}
+    closed = closed_answer(source, then)
+    if closed is not None:
+        answer = closed.answer(engine, source, then)
+    else:
+        result = engine.generate(source, **then)
+        answer = Chunk(
+            result.text,
+            result.token_ids,
+            result.finish_reason,
+            result.guarantee,
+            result.report,
+            result.prompt_tokens,
+        )
+    assert answer.guarantee is not None  # both ways end with one
+    read = chosen.prompt_tokens + (answer.prompt_tokens or 0)
+    return replace(answer, guarantee=both(chosen.guarantee, answer.guarantee, epsilon), prompt_tokens=read)
 
 
 @cache

@@ -8,7 +8,8 @@ from dpfusion_core.backends import Backend
 from dpfusion_core.choices import ChoiceResult
 from dpfusion_core.engine.choosing import prepare_choice, run_choice
 from dpfusion_core.engine.filling import Ask, StructuredResult, fill
-from dpfusion_core.engine.requests import options_of_each
+from dpfusion_core.engine.requests import check_messages, options_of_each
+from dpfusion_core.engine.routing import tool_question
 from dpfusion_core.errors import DPFusionError
 from dpfusion_core.ledger import PrivacyLedger
 from dpfusion_core.messages import Message
@@ -185,6 +186,34 @@ class ClosedAnswers:
     ) -> StructuredResult:
         """Answer with an object of closed fields without blocking the event loop; see :meth:`fill`."""
         return await asyncio.to_thread(self._fill, messages, schema, shares, ask, for_totals, options)
+
+    def choose_tool(self, messages: Sequence[Message], **options: Unpack[GenerationOptions]) -> ChoiceResult:
+        """Choose which tool comes next, or ``"answer"`` for none; what :meth:`choose` makes of their names.
+
+        A question with the tools' names and descriptions is put behind the conversation, so any model will do. With
+        the name as ``tool_choice`` of :meth:`generate`, the call is written; with ``"none"``, the answer. That is a
+        second request, with a budget of its own.
+
+        Args:
+            messages: The conversation.
+            **options: ``tools``, function schemas in OpenAI's form, which are public; else as for :meth:`choose`.
+
+        Raises:
+            PrivacyParameterError: If there is no tool, or one is malformed or named ``"answer"``.
+            DPFusionError: See :meth:`choose`.
+
+        Example:
+            >>> from dpfusion_core import FusionEngine, Message, ScriptedBackend
+            >>> engine = FusionEngine(ScriptedBackend.saying("now"))
+            >>> note = Message("user", "Ann asks how late it is.", is_private=True)
+            >>> tools = [{"name": "now", "description": "Tells the time."}]
+            >>> engine.choose_tool([note], tools=tools, epsilon=20.0).choice
+            'now'
+        """
+        check_messages(messages)
+        # The question names them, so the chat template need not show them.
+        asked, names = tool_question(options.pop("tools", None) or ())
+        return self._choose([*messages, asked], names, options)
 
     def _fill(
         self,

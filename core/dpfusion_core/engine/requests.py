@@ -17,7 +17,7 @@ from dpfusion_core.planning import Plan, make_plan
 from dpfusion_core.privacy.guarantee import Tagging
 from dpfusion_core.sampling import Sampling
 from dpfusion_core.tagging.narrowing import Narrowing
-from dpfusion_core.tool_calling import supports_tools
+from dpfusion_core.tool_calling import CHOOSE, check_tools, supports_tools
 from dpfusion_core.views import Views, build_views
 
 log = logging.getLogger("dpfusion")
@@ -78,7 +78,7 @@ def prepare(
         tagging=tagging,
         options=options,
         sampling=sampling,
-        processors=(*options.logits_processors, *_constraints(options, grammars)),
+        processors=(*options.logits_processors, *_constraints(options, grammars, bool(views.units))),
     )
 
 
@@ -196,9 +196,16 @@ def tools_to_show(options: Options, backend: Backend) -> Sequence[Any] | None:
     return tools
 
 
-def _constraints(options: Options, grammars: Grammars) -> tuple[LogitsProcessor, ...]:
+def _constraints(options: Options, grammars: Grammars, is_private: bool) -> tuple[LogitsProcessor, ...]:
     """Return what keeps the output in the form that was asked for."""
     schema, choice = options.json_schema, options.tool_choice
+    if choice == CHOOSE and CHOOSE not in check_tools(options.tools or ()):
+        if is_private:
+            raise PrivacyParameterError(
+                f"tool_choice={CHOOSE!r} is two requests: FusionEngine.choose_tool, then generate with the name that "
+                "was chosen, or 'none'. LangChain and LlamaIndex make both."
+            )
+        choice = "auto"
     if choice not in ("auto", "none"):
         if schema is not None:
             raise PrivacyParameterError(

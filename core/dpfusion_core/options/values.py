@@ -157,7 +157,8 @@ class Options:
         "auto",
         "form",
         "auto: the model calls a tool or not. none: it is shown none. any, or a tool's name: the text is one "
-        "call, with arguments that obey the schema.",
+        "call, with arguments that obey the schema. choose, in LangChain and LlamaIndex: which tool is called, or "
+        "none, is a choice, for half of epsilon.",
         only="fusion",
     )
     json_schema: Mapping[str, Any] | None = option(
