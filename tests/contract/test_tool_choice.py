@@ -48,4 +48,5 @@ def test_llamaindex() -> None:
     response = llm.chat(messages, tools=TOOLS, tool_choice="choose")
     [call] = llm.get_tool_calls_from_response(response)
     assert (call.tool_name, call.tool_kwargs) == ("now", {"zone": "CET"})
+    assert response.raw is not None
     assert response.raw["dp_fusion"]["epsilon"] == 40.0
