@@ -22,6 +22,7 @@ if importlib.util.find_spec("llama_index") is None or importlib.util.find_spec("
 
 from llamaindex_dpfusion.answers.selector import DPFusionSelector
 from llamaindex_dpfusion.consensus.llm import DPConsensusLLM
+from llamaindex_dpfusion.consensus.tools import create_corpus_tools
 from llamaindex_dpfusion.documents.covered import DPThresholdRetriever
 from llamaindex_dpfusion.documents.ingestion import DPFusionTransform
 from llamaindex_dpfusion.documents.packing import DPFusionPromptHelper
@@ -39,4 +40,5 @@ __all__ = [
     "DPFusionSynthesizer",
     "DPFusionTransform",
     "DPThresholdRetriever",
+    "create_corpus_tools",
 ]

@@ -6,12 +6,13 @@ from typing import Any
 
 from llama_index.core.indices import VectorStoreIndex
 from llama_index.core.indices.vector_store import VectorIndexRetriever
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from dpfusion_core.consensus import passing
 from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.messages import Segment
 from dpfusion_core.placeholders import Placeholder
+from llamaindex_dpfusion.answers.events import bare
 from llamaindex_dpfusion.documents.nodes import Cover, SealedNode
 from llamaindex_dpfusion.documents.postprocessor import DPFusionNodePostprocessor, DPFusionRetriever
 from llamaindex_dpfusion.options import check_type, named_as
@@ -68,13 +69,20 @@ class DPThresholdRetriever(DPFusionRetriever):
         super().__init__(index.as_retriever(similarity_top_k=limit, **known), sealing)
         self._threshold, self._limit = float(threshold), limit
 
-    def _taken(self, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+    def passing(self, question: str) -> list[NodeWithScore]:
+        """Return the nodes that pass, as they are; no event tells of them, and nobody else should."""
+        return self._passing(bare(self._inner._retrieve)(QueryBundle(question)))
+
+    def _passing(self, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         if len(nodes) >= self._limit:
             raise UnsupportedError(
                 f"The index holds limit={self._limit} nodes or more, so some would be left out by their rank. Raise "
                 "limit."
             )
-        sealed = super()._taken(passing([(node, node.score) for node in nodes], self._threshold))
+        return passing([(node, node.score) for node in nodes], self._threshold)
+
+    def _taken(self, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
+        sealed = super()._taken(self._passing(nodes))
         cover = Cover(secrets.token_hex(8), len(sealed))
         for each in sealed:
             if isinstance(each.node, SealedNode):
