@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from dpfusion_core._validate import SMALLEST_DELTA
 from dpfusion_core.errors import PrivacyParameterError
 from dpfusion_core.ledger import PrivacyLedger, amounts
 from dpfusion_core.ledger.policy import conversion_delta
@@ -89,10 +90,9 @@ class ReleasePlan:
         """
         options = self.options
         assert options.epsilon is not None  # _terms has seen to that
-        epsilon, order = options.epsilon, self.order
-        if options.responses > 1:
-            epsilon, found = release_epsilon(self.loss, options.delta)
-            order = self.order if found is None else found
+        epsilon, order = release_epsilon(self.loss, options.delta)
+        if options.responses == 1:
+            epsilon = options.epsilon
         is_fixed = not self.is_refundable
         return PrivacyGuarantee(
             epsilon=epsilon,
@@ -103,7 +103,7 @@ class ReleasePlan:
             tokens=releases,
             max_tokens=1,
             units=None if self.is_participation_private else len(self.units),
-            loss_per_token=self.loss.at(order) if is_fixed else None,
+            loss_per_token=self.loss.at(math.inf if order is None else order) if is_fixed else None,
             alpha=order,
             beta=None,
             private=True,
@@ -116,12 +116,11 @@ def release_epsilon(loss: RenyiLoss, delta: float) -> tuple[float, float | None]
     """Return the smallest epsilon at ``delta`` of a release, and the order it comes from; None for none.
 
     The release's own delta comes off first. What bounds odds at every order (Laplace noise) needs no conversion.
-
-    Raises:
-        PrivacyParameterError: If the release's own delta leaves nothing.
     """
-    pure = loss.at(math.inf)
-    best = best_epsilon(loss.at, MAX_ORDER, delta - loss.delta)
+    pure, rest = loss.at(math.inf), delta - loss.delta
+    if rest < SMALLEST_DELTA:
+        return pure, None
+    best = best_epsilon(loss.at, MAX_ORDER, rest)
     return (pure, None) if pure <= best.epsilon else (best.epsilon, best.order)
 
 

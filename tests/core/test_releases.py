@@ -223,6 +223,21 @@ def test_without_a_ledger_all_of_delta_is_for_one_release() -> None:
     assert 0.05 < many.epsilon < 0.5  # its own, with all of delta
 
 
+@pytest.mark.parametrize("delta", [1e-9, 1e-5])
+@pytest.mark.parametrize("responses", [1, 2, 60])
+def test_a_guarantee_says_the_order_that_its_epsilon_comes_from(delta: float, responses: int) -> None:
+    asked = options(epsilon=3.0, delta=delta, responses=responses)
+    for plan in (plan_votes(asked, UNITS, None, max_items=1), plan_counts(asked, UNITS, None)):
+        guarantee, loss = plan.guarantee(1), plan.loss
+        if guarantee.order is None:
+            assert loss.at(math.inf) <= guarantee.epsilon + 1e-9
+        else:
+            converted = rdp_to_epsilon(loss.at(guarantee.order), guarantee.order, delta - loss.delta)
+            assert converted <= guarantee.epsilon + 1e-9
+        assert guarantee.epsilon == 3.0 if responses == 1 else guarantee.epsilon < 3.0
+        assert guarantee.charged == guarantee.loss_per_token is not None
+
+
 def test_a_guarantee_names_no_number_of_units_where_taking_part_is_private() -> None:
     plan = plan_votes(options(), UNITS, None, max_items=1, is_participation_private=True)
     guarantee = plan.guarantee(1)
