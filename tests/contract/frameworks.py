@@ -1,7 +1,7 @@
 """The same request to both frameworks, and what either answers, in one form."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -12,8 +12,10 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
 
 from dpfusion_core import FusionEngine
-from langchain_dpfusion import ChatDPFusion, PrivateDocumentFormatter
-from llamaindex_dpfusion import DPFusionLLM, DPFusionNodePostprocessor
+from langchain_dpfusion import ChatDPConsensus, ChatDPFusion, PrivateDocumentFormatter
+from llamaindex_dpfusion import DPConsensusLLM, DPFusionLLM, DPFusionNodePostprocessor
+from tests.langchain import readers as langchain_readers
+from tests.llamaindex import readers as llamaindex_readers
 
 Role = Literal["system", "user", "assistant", "tool"]
 WAYS = ("whole", "awhole", "pieces", "apieces")
@@ -51,6 +53,9 @@ class Framework(Protocol):
     def model(self, engine: FusionEngine | None = None, **options: Any) -> Any:
         """Make its model."""
 
+    def over(self, say: Callable[[str], str], **options: Any) -> tuple[Any, Any]:
+        """Make its consensus over another model, which answers with a function of the prompt; return both."""
+
     def ask(self, model: Any, turns: Sequence[Turn], way: str = "whole", **call: Any) -> Reply:
         """Ask it, in one of the ``WAYS``."""
 
@@ -63,6 +68,10 @@ class LangChain:
 
     def model(self, engine: FusionEngine | None = None, **options: Any) -> ChatDPFusion:
         return ChatDPFusion(engine=engine, **options)
+
+    def over(self, say: Callable[[str], str], **options: Any) -> tuple[Any, Any]:
+        reader = langchain_readers.Reader(say=say)
+        return ChatDPConsensus(llm=reader, **options), reader
 
     def ask(self, model: Any, turns: Sequence[Turn], way: str = "whole", **call: Any) -> Reply:
         messages = [self._message(turn) for turn in turns]
@@ -103,6 +112,10 @@ class LlamaIndex:
 
     def model(self, engine: FusionEngine | None = None, **options: Any) -> DPFusionLLM:
         return DPFusionLLM(engine=engine, **options)
+
+    def over(self, say: Callable[[str], str], **options: Any) -> tuple[Any, Any]:
+        reader = llamaindex_readers.Reader(say)
+        return DPConsensusLLM(reader, **options), reader
 
     def ask(self, model: Any, turns: Sequence[Turn], way: str = "whole", **call: Any) -> Reply:
         messages = [self._message(turn) for turn in turns]

@@ -151,14 +151,21 @@ def test_a_postprocessor_that_drops_nodes_is_noticed() -> None:
         engine.query(QUESTION)
 
 
-def test_without_the_word_the_guarantee_says_not_covered() -> None:
-    llm = DPConsensusLLM(Reader(city_of), epsilon=4.0)
-    index = index_of(NEAR)
-    sealing = DPFusionNodePostprocessor()
-    engine = index.as_query_engine(llm=llm, similarity_top_k=30, node_postprocessors=[sealing])
-    response: Any = engine.query(QUESTION)
-    assert str(response) == "They live in oslo."
-    assert llm.engine_options()["retrieval"] == "not covered"
+@pytest.mark.parametrize("vault", [False, True])
+def test_documents_that_were_taken_by_rank_are_not_covered(vault: bool) -> None:
+    raws: list[Any] = []
+
+    class Noted(DPConsensusLLM):
+        def chat(self, messages: Any, **kwargs: Any) -> Any:
+            response = super().chat(messages, **kwargs)
+            raws.append(response.raw)
+            return response
+
+    llm = Noted(llm=Reader(city_of), epsilon=4.0)
+    sealing = DPFusionNodePostprocessor(vault=vault)
+    engine = index_of(NEAR).as_query_engine(llm=llm, similarity_top_k=30, node_postprocessors=[sealing])
+    assert str(engine.query(QUESTION)) == "They live in oslo."
+    assert raws[0]["dp_fusion"]["retrieval"] == "not covered"
 
 
 @pytest.mark.parametrize(
