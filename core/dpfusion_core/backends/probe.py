@@ -96,11 +96,21 @@ def _prompts(backend: CachedModel) -> list[list[int]]:
 
 
 def _repeats(backend: CachedModel) -> bool:
-    """Whether a prompt alone has equal bits before and after another has been read."""
+    """Whether a prompt alone, and its choices, have equal bits before and after another has been read."""
     public, other, _ = _prompts(backend)
-    before = Row(backend).read(public)
-    Row(backend).read(other)
-    return torch.equal(before, Row(backend).read(public))
+    before = _read_alone(backend, public)
+    _read_alone(backend, other)
+    after = _read_alone(backend, public)
+    return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def _read_alone(backend: CachedModel, ids: Sequence[int]) -> list[Tensor]:
+    """Return the logits behind a prompt, and those of choices behind it where they share a pass."""
+    row = Row(backend)
+    found = [row.read(ids)]
+    if row.can_join:
+        found.append(row.branches(3).read_all([[0, 1], [1, 0], [1, 1]]))  # [3, 2, vocab]
+    return found
 
 
 def _fits(config: Any) -> bool:

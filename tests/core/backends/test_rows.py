@@ -194,13 +194,14 @@ def test_views_can_be_kept_in_passes_of_their_own() -> None:
     assert TransformersBackend.from_pretrained("dpfusion-tiny", separate_views=True).passes == "apart"
 
 
-def test_a_model_that_does_not_repeat_its_numbers_gets_no_private_text() -> None:
+@pytest.mark.parametrize("smallest", [1, 3], ids=["any pass", "passes of choices"])
+def test_a_model_that_does_not_repeat_its_numbers_gets_no_private_text(smallest: int) -> None:
     model = random_model("qwen2")
     calls: list[int] = []
 
     def drift(module: Any, arguments: Any, output: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        return output * (1.0 + 1e-5 * len(calls))
+        return output * (1.0 + 1e-5 * len(calls)) if output.shape[0] >= smallest else output
 
     model.lm_head.register_forward_hook(drift)
     backend = TransformersBackend(model, CharTokenizer())
