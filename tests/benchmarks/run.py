@@ -159,7 +159,7 @@ def batch_beside_one_by_one(console: Console) -> None:
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.benchmarks import accuracy, ledger, overhead, utility
+    from tests.benchmarks import accuracy, ledger, overhead, units, utility
 
     benchmarks = {
         "fusion": fusion_of_one_token,
@@ -169,6 +169,7 @@ def main(names: list[str]) -> None:
         "overhead": overhead.translation,
         "accuracy": accuracy.print_all,
         "utility": utility.print_all,
+        "units": units.print_all,
     }
     unknown = set(names) - benchmarks.keys()
     if unknown:
