@@ -103,7 +103,8 @@ class FusionEngine(ClosedAnswers, AsksMany):
 
         Args:
             messages: The conversation, or ready views.
-            **options: See :class:`~dpfusion_core.options.Options`.
+            **options: See :class:`~dpfusion_core.options.Options`. With ``mechanism="consensus"`` each privacy
+                unit alone is asked, and the answer is written from what many say.
 
         Returns:
             The response and its guarantee.

@@ -167,6 +167,12 @@ def prepare_question(
     question = make_question(messages, options, placeholder, ledger)
     if narrowing is None:
         return question
+    if options.retrieval == "covered":
+        raise UnsupportedError(
+            "A tagger and retrieval='covered' exclude each other: what the tagger leaves public, and whether it found "
+            "anything, would tell which documents take part. Use an engine without a tagger: documents are private "
+            "as wholes."
+        )
     narrowed, whole = narrowing(messages, ledger)
     return make_question(narrowed, options, placeholder, ledger, "whole message" if whole else "phrases")
 

@@ -7,8 +7,9 @@ import torch
 
 from dpfusion_core import FusionEngine, ScriptedBackend
 from dpfusion_core.backends import Session
-from dpfusion_core.errors import PrivacyParameterError, ViewError
+from dpfusion_core.errors import PrivacyParameterError, UnsupportedError, ViewError
 from dpfusion_core.messages import Message, Segment
+from dpfusion_core.tagging import PhraseTagger
 from tests.core.models import CharTokenizer
 from tests.core.toys import EOS, VOCAB, logits_of
 
@@ -163,3 +164,10 @@ def test_every_mechanism_says_whether_retrieval_is_covered() -> None:
         said = engine.generate(chat(*["MILL"] * 40), **options, retrieval="not covered").guarantee
         assert said.retrieval == "not covered"
         assert "Which documents were retrieved is not covered." in str(said)
+
+
+def test_a_tagger_would_tell_who_takes_part() -> None:
+    engine = FusionEngine(answering(SAYS), tagger=PhraseTagger(["MILL"]))
+    assert engine.generate(chat(*["x MILL"] * 40), **CONSENSUS).guarantee.tagging == "phrases"
+    with pytest.raises(UnsupportedError, match="exclude each other"):
+        engine.generate(chat(*["x MILL"] * 40), **CONSENSUS, retrieval="covered")
