@@ -127,7 +127,7 @@ def test_numbers_err_as_their_intervals_say(measure: Any, noise: Any, limits: Li
     true = math.fsum(values) / (500 if measure == "mean" else 1)
     found = [release_measure(values, rule) for _ in range(600)]
     covered = sum((each.low or 0.0) <= true <= (each.high or 0.0) for each in found) / 600
-    assert covered > 0.92
+    assert covered > 0.9  # .95, and five and a half deviations below
     assert all((each.low or 0.0) <= each.value <= (each.high or 0.0) for each in found)
     errors = np.array([each.value - true for each in found])
     assert abs(errors.mean()) < 5.0 * errors.std() / math.sqrt(600) + 1e-3
