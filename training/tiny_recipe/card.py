@@ -29,6 +29,23 @@ TASKS = {
     "handwritten_after": ("60 hand-written records, question after the record", 0.60),
     "handwritten_before": ("60 hand-written records, question before the record", None),
     "handwritten_system": ("60 hand-written records, record as system message", None),
+    "choice_generated": ("one of five choices in the request, the right one written", None),
+    "choice_likelihood": ("one of five choices in the request, the right one likeliest", None),
+    "choice_unlisted": ("the same, with the choices not in the request", None),
+    "yes_no": ("yes or no, half of each", None),
+    "yes_probability_true": ("mean probability of yes, of yes and no, where it is so", None),
+    "yes_probability_false": (
+        "mean probability of yes, of yes and no, where it is not so (lower is better)",
+        None,
+    ),
+    "brief": ("answer in a few words, exactly the value", None),
+    "number": ("answer with a number, exactly", None),
+    "common": ("question meant for many records, put to one", None),
+    "items_recall": ("list of short phrases, by line or in JSON, recall", None),
+    "items_precision": ("list of short phrases, by line or in JSON, precision", None),
+    "items_json_valid": ("list asked for in JSON that is JSON", None),
+    "written_items": ("items and counts kept in an answer written from them", None),
+    "written_exactly": ("answers written from items exactly as expected", None),
 }
 
 _HEAD = """\
@@ -59,7 +76,7 @@ Do not use it for any real document or decision.
 ## Training
 
 Trained from nothing on conversations about invented records (medical, legal, finance, human resources), made by the
-generator in `dpfusion_core.tiny` alone; no text or model of anybody else went in. Names, places, companies,
+generator in `training/tiny_recipe` alone; no text or model of anybody else went in. Names, places, companies,
 diagnoses, charges and numbers are put together from stems and syllables. One word or number in five is held out by
 checksum and never occurs in training as part of a value.
 
@@ -75,8 +92,9 @@ Training is bounded by time, so two runs do not give the same weights; a slower 
 
 ## Measured
 
-By free greedy generation, on held-out values and names (generator, seed {seed}) and on 60 hand-written records
-(`handwritten.jsonl`), which were written before any result was known and were not used in training.
+By free greedy generation (likelihoods where the table says so), on held-out values and names (generator, seed
+{seed}) and on 60 hand-written records (`handwritten.jsonl`), which were written before any result was known and were
+not used in training.
 
 | task | measured | wanted | trials |
 | --- | --- | --- | --- |
@@ -87,9 +105,10 @@ An answer counts if it holds the value asked for exactly and no other value of t
 
 ## Limits
 
-Wording far from the training sentences, long or unusual names, several similar records and long lists lead to
-errors. A paraphrase keeps the order of the sentences and may swap a verb for one of only nearby meaning. English
-only. No safety training of any kind.
+It was not trained on choices, yes or no, numbers, lists of items or writing from items; the recipe now makes them.
+Wording far from the training
+sentences, long or unusual names, several similar records and long lists lead to errors. A paraphrase keeps the order
+of the sentences and may swap a verb for one of only nearby meaning. English only. No safety training of any kind.
 """
 
 

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dpfusion_core.tiny import model_path
 from tiny_recipe import held_out
+from tiny_recipe.evaluate_requests import measure_requests
 from tiny_recipe.held_out import Probe
 
 HANDWRITTEN = Path(__file__).with_name("handwritten.jsonl")
@@ -162,6 +163,7 @@ def evaluate(generate: Generator, n: int, seed: int = SEED, sink: Sink | None = 
     run(list(held_out.extractions(n // 2, seed + 5)), extracted, 160)
     for layout in ("after", "before", "system"):
         run(handwritten(layout), answer_of(f"handwritten_{layout}"))
+    measure_requests(generate, n // 2, seed + 100, scores, run)
     return {task: score.summary() for task, score in scores.items()}
 
 

@@ -58,10 +58,11 @@ class Field:
     @property
     def unknown(self) -> str:
         """What to say where the value is redacted."""
-        return UNKNOWN[self.kind]
+        return UNKNOWN.get(self.kind, "something that is not stated")
 
 
-def _f(key: str, kind: str, nouns: str, clauses: str = "", mods: str = "", plain: str = "") -> Field:
+def field_of(key: str, kind: str, nouns: str, clauses: str = "", mods: str = "", plain: str = "") -> Field:
+    """Make a field from lists with semicolons and lines of clauses."""
     lines = [[x.strip() for x in line.split("|")] for line in clauses.strip().splitlines()]
     return Field(
         key, kind, tuple(nouns.split("; ")), tuple(Clause(a, b, c) for a, b, c in lines),
@@ -69,17 +70,17 @@ def _f(key: str, kind: str, nouns: str, clauses: str = "", mods: str = "", plain
     )  # fmt: skip
 
 
-NAME = _f("name", "name", "name; full name", "", "", "")
+NAME = field_of("name", "name", "name; full name", "", "", "")
 """The subject's own name; its sentences are in :mod:`tiny_recipe.records`."""
 
 COMMON = (
-    _f("birth", "birth", "date of birth; birth date; birthday; birth year; year of birth", """
+    field_of("birth", "birth", "date of birth; birth date; birthday; birth year; year of birth", """
        was born in {v}|When was {s} born?|when {s} was born
        was born on {v}|On which date was {s} born?|on which date {s} was born
        has been alive since {v}|Since when has {s} been alive?|since when {s} has been alive
        came into the world in {v}|When did {s} come into the world?|when {s} came into the world""",
        "born in {v}; born on {v}; born {v}", "The birth of {s} was in {v}"),
-    _f("city", "city", "city; home city; home town; town; place of residence; residence; place", """
+    field_of("city", "city", "city; home city; home town; town; place of residence; residence; place", """
        lives in {v}|Where does {s} live?|where {s} lives
        lives in {v}|In which city does {s} live?|in which city {s} lives
        resides in {v}|Where does {s} reside?|where {s} resides
@@ -93,7 +94,7 @@ COMMON = (
        rents a flat in {v}|Where does {s} rent a flat?|where {s} rents a flat""",
        "a resident of {v}; living in {v}; from {v}; of {v}; resident in {v}; who lives in {v}",
        "The home of {s} is in {v}; {v} is home to {s}; {s} and the family live in {v}"),
-    _f("employer", "employer", "employer; company; workplace; firm; current employer", """
+    field_of("employer", "employer", "employer; company; workplace; firm; current employer", """
        works for {v}|Who does {s} work for?|who {s} works for
        works at {v}|Where does {s} work?|where {s} works
        is employed by {v}|Who is {s} employed by?|who {s} is employed by
@@ -104,7 +105,8 @@ COMMON = (
        joined {v}|Which company did {s} join?|which company {s} joined""",
        "employed by {v}; working for {v}; who works for {v}; on the staff of {v}",
        "{v} employs {s}; {v} is where {s} works; The company that employs {s} is {v}"),
-    _f("id", "id", "record number; file number; reference; reference number; case number; ID; number; account number; "
+    field_of("id", "id",
+    "record number; file number; reference; reference number; case number; ID; number; account number; "
        "identifier; file reference", """
        has the number {v}|Which number does {s} have?|which number {s} has
        is filed under {v}|Under which number is {s} filed?|under which number {s} is filed
@@ -112,28 +114,28 @@ COMMON = (
        was given the reference {v}|Which reference was {s} given?|which reference {s} was given""",
        "filed under {v}; listed as {v}; number {v}; reference {v}",
        "The file has the number {v}; The record is kept under {v}; Please quote {v} in letters; The case runs as {v}"),
-    _f("phone", "phone", "phone number; telephone number; phone; mobile number; telephone; contact number", """
+    field_of("phone", "phone", "phone number; telephone number; phone; mobile number; telephone; contact number", """
        can be called at {v}|At which number can {s} be called?|at which number {s} can be called
        can be reached at {v}|How can {s} be reached?|how {s} can be reached
        has the phone number {v}|What phone number does {s} have?|what phone number {s} has
        answers the phone at {v}|At which number does {s} answer the phone?|at which number {s} answers the phone""",
        "reachable at {v}; phone {v}", "Call {s} at {v}; Calls go to {v}"),
-    _f("email", "email", "email address; email; e-mail; mail address; contact email", """
+    field_of("email", "email", "email address; email; e-mail; mail address; contact email", """
        can be emailed at {v}|At which address can {s} be emailed?|at which address {s} can be emailed
        uses the email {v}|What email does {s} use?|what email {s} uses
        reads mail at {v}|Where does {s} read mail?|where {s} reads mail""",
        "email {v}; writing from {v}", "Letters go to {v}; Write to {s} at {v}"),
-    _f("address", "address", "address; street address; home address; postal address; mailing address", """
+    field_of("address", "address", "address; street address; home address; postal address; mailing address", """
        lives at {v}|At which address does {s} live?|at which address {s} lives
        receives mail at {v}|At which address does {s} receive mail?|at which address {s} receives mail
        owns a house at {v}|Where does {s} own a house?|where {s} owns a house""",
        "living at {v}; of {v}", "The house is at {v}; The home of {s} is at {v}"),
-    _f("job", "job", "occupation; job; profession; job title; position", """
+    field_of("job", "job", "occupation; job; profession; job title; position", """
        works as {a}{v}|What does {s} work as?|what {s} works as
        is {a}{v} by profession|What is {s} by profession?|what {s} is by profession
        earns money as {a}{v}|What does {s} earn money as?|what {s} earns money as""",
        "{a}{v} by trade; employed as {a}{v}", "{s} holds the position of {v}"),
-    _f("spouse", "name", "spouse; partner; emergency contact; next of kin; contact person", """
+    field_of("spouse", "name", "spouse; partner; emergency contact; next of kin; contact person", """
        is married to {v}|Who is {s} married to?|who {s} is married to
        lives together with {v}|Who does {s} live together with?|who {s} lives together with
        named {v} as contact|Who did {s} name as contact?|who {s} named as contact""",
@@ -142,7 +144,7 @@ COMMON = (
 
 DOMAINS: dict[str, tuple[Field, ...]] = {
     "medical": (
-        _f("diagnosis", "diagnosis", "diagnosis; condition; illness; disease; medical problem; finding", """
+        field_of("diagnosis", "diagnosis", "diagnosis; condition; illness; disease; medical problem; finding", """
            was diagnosed with {v}|What was {s} diagnosed with?|what {s} was diagnosed with
            suffers from {v}|What does {s} suffer from?|what {s} suffers from
            has {v}|What illness does {s} have?|what illness {s} has
@@ -153,36 +155,36 @@ DOMAINS: dict[str, tuple[Field, ...]] = {
            came in because of {v}|Why did {s} come in?|why {s} came in""",
            "diagnosed with {v}; suffering from {v}; treated for {v}; who has {v}",
            "Doctors found {v}; The tests pointed to {v}; The doctor confirmed {v}; {v} was diagnosed"),
-        _f("drug", "drug", "medication; drug; medicine; prescription; current medication", """
+        field_of("drug", "drug", "medication; drug; medicine; prescription; current medication", """
            takes {v}|What does {s} take?|what {s} takes
            was prescribed {v}|What was {s} prescribed?|what {s} was prescribed
            was put on {v}|What was {s} put on?|what {s} was put on
            is treated with {v}|What is {s} treated with?|what {s} is treated with
            receives {v}|Which drug does {s} receive?|which drug {s} receives""",
            "taking {v}; on {v}", "The doctor prescribed {v}; Treatment with {v} was started"),
-        _f("doctor", "name", "doctor; physician; surgeon; attending physician; nurse; consultant", """
+        field_of("doctor", "name", "doctor; physician; surgeon; attending physician; nurse; consultant", """
            was seen by {v}|Who saw {s}?|who saw {s}
            was examined by {v}|Who examined {s}?|who examined {s}
            is under the care of {v}|Under whose care is {s}?|under whose care {s} is""",
            "referred by {v}; seen by {v}", "{v} wrote the report; Dr. {v} examined {s}; The note was signed by {v}"),
-        _f("bill", "amount", "bill; cost of treatment; amount; hospital bill; co-payment; total", """
+        field_of("bill", "amount", "bill; cost of treatment; amount; hospital bill; co-payment; total", """
            was billed {v}|How much was {s} billed?|how much {s} was billed
            owes the clinic {v}|How much does {s} owe the clinic?|how much {s} owes the clinic
            paid {v}|How much did {s} pay?|how much {s} paid""",
            "billed {v}", "The treatment cost {v}; The bill came to {v}; A total of {v} is due"),
-        _f("admission", "date", "admission date; date of admission; date; date of the visit; visit date", """
+        field_of("admission", "date", "admission date; date of admission; date; date of the visit; visit date", """
            was admitted on {v}|When was {s} admitted?|when {s} was admitted
            came to the clinic on {v}|When did {s} come to the clinic?|when {s} came to the clinic
            was seen on {v}|When was {s} seen?|when {s} was seen""",
            "admitted on {v}; seen on {v}", "The visit took place on {v}; The record is dated {v}"),
-        _f("discharge", "date", "discharge date; date of discharge; next appointment; follow-up date", """
+        field_of("discharge", "date", "discharge date; date of discharge; next appointment; follow-up date", """
            went home on {v}|When did {s} go home?|when {s} went home
            was discharged on {v}|When was {s} discharged?|when {s} was discharged
            will return on {v}|When will {s} return?|when {s} will return""",
            "discharged on {v}", "The next appointment is on {v}"),
     ),
     "legal": (
-        _f("charge", "charge", "charge; offence; accusation; crime; alleged offence; allegation", """
+        field_of("charge", "charge", "charge; offence; accusation; crime; alleged offence; allegation", """
            is charged with {v}|What is {s} charged with?|what {s} is charged with
            was charged with {v}|What was {s} charged with?|what {s} was charged with
            is accused of {v}|What is {s} accused of?|what {s} is accused of
@@ -193,29 +195,29 @@ DOMAINS: dict[str, tuple[Field, ...]] = {
            stands accused of {v}|Of what does {s} stand accused?|of what {s} stands accused""",
            "accused of {v}; charged with {v}; wanted for {v}; tried for {v}",
            "The case is about {v}; The court is hearing a case of {v}; The indictment is for {v}"),
-        _f("lawyer", "name", "lawyer; attorney; counsel; judge; prosecutor; witness; defence lawyer", """
+        field_of("lawyer", "name", "lawyer; attorney; counsel; judge; prosecutor; witness; defence lawyer", """
            is defended by {v}|Who defends {s}?|who defends {s}
            is represented by {v}|Who represents {s}?|who represents {s}
            hired {v}|Who did {s} hire?|who {s} hired""",
            "represented by {v}; defended by {v}", "{v} will speak for {s}; {v} represents {s} in court"),
-        _f("fine", "amount", "fine; bail; amount; damages; penalty; sum", """
+        field_of("fine", "amount", "fine; bail; amount; damages; penalty; sum", """
            was fined {v}|How much was {s} fined?|how much {s} was fined
            has to pay {v}|How much does {s} have to pay?|how much {s} has to pay
            posted bail of {v}|How much bail did {s} post?|how much bail {s} posted""",
            "fined {v}", "Bail was set at {v}; The damage comes to {v}; The fine is {v}"),
-        _f("hearing", "date", "hearing date; date of the hearing; date; trial date; court date", """
+        field_of("hearing", "date", "hearing date; date of the hearing; date; trial date; court date", """
            will appear in court on {v}|When will {s} appear in court?|when {s} will appear in court
            has a hearing on {v}|When does {s} have a hearing?|when {s} has a hearing
            goes on trial on {v}|When does {s} go on trial?|when {s} goes on trial""",
            "due in court on {v}", "The hearing is on {v}; The court meets on {v}; The record is dated {v}"),
-        _f("arrest", "date", "date of arrest; arrest date; date of the offence", """
+        field_of("arrest", "date", "date of arrest; arrest date; date of the offence", """
            was arrested on {v}|When was {s} arrested?|when {s} was arrested
            was taken into custody on {v}|When was {s} taken into custody?|when {s} was taken into custody
            was caught on {v}|When was {s} caught?|when {s} was caught""",
            "arrested on {v}", "The arrest was made on {v}; It happened on {v}"),
     ),
     "finance": (
-        _f("product", "product", "product; contract; financial product; investment; holding", """
+        field_of("product", "product", "product; contract; financial product; investment; holding", """
            holds {a}{v}|What product does {s} hold?|what product {s} holds
            bought {a}{v}|What did {s} buy?|what {s} bought
            signed up for {a}{v}|What did {s} sign up for?|what {s} signed up for
@@ -224,56 +226,56 @@ DOMAINS: dict[str, tuple[Field, ...]] = {
            has {a}{v}|Which product does {s} have?|which product {s} has
            cancelled {a}{v}|What did {s} cancel?|what {s} cancelled""",
            "holder of {a}{v}; who holds {a}{v}", "The contract is for {a}{v}; The advisor recommended {a}{v}"),
-        _f("loan", "amount", "amount; balance; loan amount; debt; outstanding amount; sum; total", """
+        field_of("loan", "amount", "amount; balance; loan amount; debt; outstanding amount; sum; total", """
            owes {v}|How much does {s} owe?|how much {s} owes
            invested {v}|How much did {s} invest?|how much {s} invested
            borrowed {v}|How much did {s} borrow?|how much {s} borrowed
            transferred {v}|How much did {s} transfer?|how much {s} transferred
            has saved {v}|How much has {s} saved?|how much {s} has saved""",
            "with a balance of {v}; owing {v}", "The balance stands at {v}; A total of {v} is due; The loan is for {v}"),
-        _f("instalment", "amount", "monthly payment; instalment; fee; monthly rate; deposit", """
+        field_of("instalment", "amount", "monthly payment; instalment; fee; monthly rate; deposit", """
            pays {v} a month|How much does {s} pay a month?|how much {s} pays a month
            was charged a fee of {v}|What fee was {s} charged?|what fee {s} was charged
            put down {v}|How much did {s} put down?|how much {s} put down""",
            "paying {v} a month", "The monthly payment is {v}; A fee of {v} applies"),
-        _f("contract", "date", "contract date; date; date of the contract; opening date; start date", """
+        field_of("contract", "date", "contract date; date; date of the contract; opening date; start date", """
            signed the contract on {v}|When did {s} sign the contract?|when {s} signed the contract
            opened the account on {v}|When did {s} open the account?|when {s} opened the account
            has been a client since {v}|Since when has {s} been a client?|since when {s} has been a client""",
            "a client since {v}", "The contract is dated {v}; The account was opened on {v}"),
-        _f("maturity", "date", "due date; end date; maturity date; payment date", """
+        field_of("maturity", "date", "due date; end date; maturity date; payment date", """
            must pay by {v}|By when must {s} pay?|by when {s} must pay
            made the last payment on {v}|When did {s} make the last payment?|when {s} made the last payment""",
            "", "The payment is due on {v}; The contract ends on {v}; The next payment falls on {v}"),
-        _f("advisor", "name", "advisor; account manager; banker; broker; guarantor", """
+        field_of("advisor", "name", "advisor; account manager; banker; broker; guarantor", """
            is advised by {v}|Who advises {s}?|who advises {s}
            met with {v}|Who did {s} meet with?|who {s} met with
            is looked after by {v}|Who looks after {s}?|who looks after {s}""",
            "advised by {v}", "{v} handles the account; The file is handled by {v}"),
     ),
     "hr": (
-        _f("salary", "amount", "salary; annual salary; pay; amount; bonus; yearly pay", """
+        field_of("salary", "amount", "salary; annual salary; pay; amount; bonus; yearly pay", """
            earns {v}|How much does {s} earn?|how much {s} earns
            is paid {v} a year|How much is {s} paid a year?|how much {s} is paid a year
            received {v}|How much did {s} receive?|how much {s} received
            asked for {v}|How much did {s} ask for?|how much {s} asked for""",
            "earning {v}; paid {v}", "The salary was set at {v}; The offer was {v}"),
-        _f("hired", "date", "start date; hire date; date of hire; date; first day", """
+        field_of("hired", "date", "start date; hire date; date of hire; date; first day", """
            was hired on {v}|When was {s} hired?|when {s} was hired
            started on {v}|When did {s} start?|when {s} started
            joined the team on {v}|When did {s} join the team?|when {s} joined the team""",
            "hired on {v}", "The first day was {v}; The contract started on {v}"),
-        _f("review", "date", "review date; end date; leave date; date of the interview", """
+        field_of("review", "date", "review date; end date; leave date; date of the interview", """
            had a review on {v}|When did {s} have a review?|when {s} had a review
            goes on leave on {v}|When does {s} go on leave?|when {s} goes on leave
            will leave on {v}|When will {s} leave?|when {s} will leave""",
            "", "The interview was on {v}; The next review is on {v}"),
-        _f("manager", "name", "manager; supervisor; team lead; boss; recruiter; mentor", """
+        field_of("manager", "name", "manager; supervisor; team lead; boss; recruiter; mentor", """
            reports to {v}|Who does {s} report to?|who {s} reports to
            is supervised by {v}|Who supervises {s}?|who supervises {s}
            was interviewed by {v}|Who interviewed {s}?|who interviewed {s}""",
            "reporting to {v}; supervised by {v}", "{v} leads the team; {v} wrote the review of {s}"),
-        _f("sick", "diagnosis", "reason for sick leave; illness; condition; medical reason", """
+        field_of("sick", "diagnosis", "reason for sick leave; illness; condition; medical reason", """
            is on sick leave for {v}|Why is {s} on sick leave?|why {s} is on sick leave
            reported {v}|What did {s} report?|what {s} reported""",
            "on leave for {v}", "The doctor's note mentions {v}"),

@@ -8,6 +8,7 @@ from tiny_recipe.cases import SLOT, Case, Fact, Person
 from tiny_recipe.fields import COMMON, DOMAINS, NAME, ROLES, Field, invented_field
 from tiny_recipe.phrasing import pick
 from tiny_recipe.values import ValueMaker
+from tiny_recipe.wordings import WIDE_COMMON, WIDE_DOMAINS, loosen
 from tiny_recipe.writing import Writer
 
 # Nouns too coarse for a record that has two facts of the same kind.
@@ -24,6 +25,7 @@ def make_case(
     form: float = 0.2,
     plain: float = 0.15,
     named: float = 0.8,
+    wide: bool = False,
 ) -> Case:
     """Make a record.
 
@@ -35,17 +37,22 @@ def make_case(
         form: Chance that it is a form and not prose.
         plain: Chance of a sentence without facts after each sentence.
         named: Chance that it has a name.
+        wide: Whether it may use all wordings, labels and counts.
 
     Returns:
         The record.
     """
     domain = domain or pick(rng, tuple(DOMAINS))
-    own = DOMAINS[domain]
+    own, common = (WIDE_DOMAINS[domain], WIDE_COMMON) if wide else (DOMAINS[domain], COMMON)
     fields: list[Field] = []
     has_name = rng.random() < named and facts > 1
     while len(fields) < facts - has_name:
         u = rng.random()
-        field = invented_field(rng, maker) if u < 0.12 else pick(rng, own if u < 0.56 else COMMON)
+        field = (
+            invented_field(rng, maker)
+            if u < 0.12
+            else pick(rng, own if u < (0.7 if wide else 0.56) else common)
+        )
         if all(field.key != f.key for f in fields):
             fields.append(field)
     if has_name:
@@ -70,7 +77,10 @@ def make_case(
     again.setstate(state)
     texts = [
         (w.form() if as_form else w.prose(plain)).replace(",,", ",")
-        for w in (Writer(rng, person, made), Writer(again, person, made, other=True))
+        for w in (
+            Writer(rng, person, made, loose=loosen if wide else None),
+            Writer(again, person, made, other=True, loose=loosen if wide else None),
+        )
     ]
     template = texts[0]
     order = list(dict.fromkeys(int(m[1]) for m in SLOT.finditer(template)))

@@ -11,6 +11,8 @@ from tiny_recipe import phrasing as ph
 from tiny_recipe.cases import Case, Fact, article, fits, possessive
 from tiny_recipe.chats import OPEN, Blanks, Turn, converse, mark, number_cases
 from tiny_recipe.fields import DOMAINS, NAME
+from tiny_recipe.lists import written
+from tiny_recipe.mixtures import about_one_of, requests
 from tiny_recipe.phrasing import pick, upper_first
 from tiny_recipe.records import make_case
 from tiny_recipe.values import ValueMaker
@@ -49,18 +51,17 @@ def refer(rng: random.Random, case: Case, by_name: float) -> str:
     return person.pronoun if v < 0.8 else pick(rng, ("the person", "this person", "the subject"))
 
 
-def ask(rng: random.Random, case: Case, fact: Fact, by_name: float = 0.4, short: float = 0.08) -> Ask:
-    """Compose a question about a fact.
+def compose(rng: random.Random, case: Case, fact: Fact, by_name: float = 0.4) -> tuple[str, str]:
+    """Compose a bare question about a fact and the frame of its answer.
 
     Args:
         rng: Random source.
         case: The record.
         fact: The fact asked.
         by_name: Chance that the question names the subject.
-        short: Chance that only the value is asked for.
 
     Returns:
-        The question with the frame of its answer.
+        The question and the frame, with ``{v}`` for the value.
     """
     if fact.field is NAME:
         question, frame = pick(rng, ph.NAME_QUESTIONS)
@@ -96,7 +97,23 @@ def ask(rng: random.Random, case: Case, fact: Fact, by_name: float = 0.4, short:
                 "v": "{v}",
             }
             question, frame = question.format(**keep), frame.format(**keep)
-    question = upper_first(question)
+    return upper_first(question), frame
+
+
+def ask(rng: random.Random, case: Case, fact: Fact, by_name: float = 0.4, short: float = 0.08) -> Ask:
+    """Compose a question about a fact.
+
+    Args:
+        rng: Random source.
+        case: The record.
+        fact: The fact asked.
+        by_name: Chance that the question names the subject.
+        short: Chance that only the value is asked for.
+
+    Returns:
+        The question with the frame of its answer.
+    """
+    question, frame = compose(rng, case, fact, by_name)
     if rng.random() < short:
         return Ask(question + pick(rng, ph.SHORT_SUFFIXES), "{v}", fact)
     return Ask(ph.dress_question(rng, question), frame, fact)
@@ -132,7 +149,14 @@ def _prefixed(rng: random.Random, case: Case, item: Ask, hidden: bool) -> Turn:
     return Turn("assistant", text, silent=max(0, text.find(OPEN) - 1))
 
 
-def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> list[Turn]:
+def single(
+    rng: random.Random,
+    maker: ValueMaker,
+    facts: int,
+    most: int = 8,
+    wider: float = 0.35,
+    closed: float = 0.42,
+) -> list[Turn]:
     """Make a conversation about one record.
 
     Args:
@@ -140,11 +164,14 @@ def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> 
         maker: Source of values.
         facts: How many facts the record has.
         most: At most how many requests follow one another.
+        wider: Chance of the wider wordings.
+        closed: Chance of requests beside free questions.
 
     Returns:
         The messages.
     """
-    case = make_case(rng, maker, facts)
+    wide = rng.random() < wider
+    case = make_case(rng, maker, facts, wide=wide)
     share = pick(rng, (0.0, 0.0, 0.0, 0.0, 0.2, 0.4, 1.0))
     secret = {f for f in case.facts if rng.random() < share}
     blanks = Blanks(rng, lambda f: f in secret)
@@ -162,6 +189,9 @@ def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> 
         pairs.append((ph.paraphrase_instruction(rng), body))
     if rng.random() < 0.4:
         pairs.append((ph.extraction_instruction(rng), extraction(case, blanks)))
+    if rng.random() < closed:
+        pairs = pairs[: rng.randint(0, 5)]
+        pairs += requests(rng, maker, case, blanks.hidden, compose, rng.randint(1, 9))
     rng.shuffle(pairs)
     question_first = rng.random() < 0.3
     turns = converse(rng, context, pairs[: 2 if question_first else most + 1], question_first)
@@ -174,7 +204,7 @@ def single(rng: random.Random, maker: ValueMaker, facts: int, most: int = 8) -> 
 
 def whole_task(rng: random.Random, maker: ValueMaker) -> list[Turn]:
     """Make a conversation that only paraphrases a record or lists its private phrases."""
-    case = make_case(rng, maker, rng.randint(1, 8), form=0.1)
+    case = make_case(rng, maker, rng.randint(1, 8), form=0.1, wide=rng.random() < 0.3)
     share = pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
     secret = {f for f in case.facts if rng.random() < share}
     blanks = Blanks(rng, lambda f: f in secret)
@@ -191,12 +221,15 @@ def whole_task(rng: random.Random, maker: ValueMaker) -> list[Turn]:
     return converse(rng, text, [(instruction, answer)], rng.random() < 0.2)
 
 
-def several_cases(rng: random.Random, maker: ValueMaker, n: int, facts: int = 6) -> list[Case]:
+def several_cases(
+    rng: random.Random, maker: ValueMaker, n: int, facts: int = 6, wide: bool = False
+) -> list[Case]:
     """Make records of different, named people, often with the same fields."""
     domain = pick(rng, tuple(DOMAINS)) if rng.random() < 0.6 else None
     form = pick(rng, (0.0, 0.0, 0.0, 0.3, 1.0))
     return [
-        make_case(rng, maker, rng.randint(2, facts), domain, form, plain=0.08, named=1.0) for _ in range(n)
+        make_case(rng, maker, rng.randint(2, facts), domain, form, plain=0.08, named=1.0, wide=wide)
+        for _ in range(n)
     ]
 
 
@@ -235,7 +268,7 @@ def ask_who(rng: random.Random, cases: Sequence[Case], i: int) -> tuple[int, Ask
 
 def several(rng: random.Random, maker: ValueMaker, n: int, most: int = 9) -> list[Turn]:
     """Make a conversation about several records."""
-    cases = several_cases(rng, maker, n, 5)
+    cases = several_cases(rng, maker, n, pick(rng, (5, 6)), rng.random() < 0.3)
     gone = {i for i in range(n) if rng.random() < 0.12}
     share = pick(rng, (0.0, 0.0, 0.2))
     secret = {f for c in cases for f in c.facts if f.field is not NAME and rng.random() < share}
@@ -246,6 +279,15 @@ def several(rng: random.Random, maker: ValueMaker, n: int, most: int = 9) -> lis
     for _ in range(rng.randint(3, most)):
         i, item = ask_one_of(rng, cases, numbered)
         pairs.append((item.question, item.answer(i in gone or item.fact in secret or item.key in secret)))
+    for _ in range(rng.randint(1, 4) if rng.random() < 0.3 else 0):
+        i = rng.randrange(n)
+        fact = pick(rng, [f for f in cases[i].facts if f.field is not NAME])
+        question = compose(rng, cases[i], fact, 1.0)[0]
+        if i in gone or not any(x in question for x in str(cases[i].person.name).split()):
+            continue
+        closed = about_one_of(rng, maker, cases, question, i, fact, blanks.hidden)
+        pairs += [closed] if closed else []
+    rng.shuffle(pairs)
     if not before:
         return converse(rng, context, pairs)
     turns = [Turn("system", pick(rng, ph.SYSTEMS))] if rng.random() < 0.5 else []
@@ -277,8 +319,10 @@ def conversation(rng: random.Random, maker: ValueMaker, progress: float = 1.0) -
     u = rng.random()
     if u < (0.02 if progress >= 1 else 0.3 * (1 - progress) + 0.02):
         return repeat(rng, maker)
-    if progress >= 0.5 and u > 0.76:
-        return several(rng, maker, pick(rng, (2, 2, 3, 4)))
-    if progress >= 0.25 and u > 0.49:
+    if progress >= 0.5 and u > 0.56:
+        return several(rng, maker, pick(rng, (2, 3, 3, 4)))
+    if progress >= 0.5 and u > 0.515:
+        return written(rng, maker)
+    if progress >= 0.25 and u > 0.34:
         return whole_task(rng, maker)
     return single(rng, maker, rng.randint(1, 4) if progress < 0.25 else rng.randint(1, 8))

@@ -51,11 +51,20 @@ class ValueMaker:
         """Make a value.
 
         Args:
-            kind: One of :data:`KINDS`.
+            kind: One of :data:`KINDS`, or of :data:`LABELS` and :data:`COUNTS`.
 
         Returns:
             A new value of that kind from this maker's pool.
         """
+        if kind in w.LABELS:
+            return (
+                self.syllables()
+                if self.rng.random() < self.invented / 2
+                else self.rng.choice(self._labels(kind))
+            )
+        if kind in w.COUNTS:
+            low, high, forms = w.COUNTS[kind]
+            return self.rng.choice(forms).format(self._pool(lambda: str(self.rng.randint(low, high))))
         return self._makers[kind]()
 
     def _pool(self, make: Callable[[], str]) -> str:
@@ -66,6 +75,10 @@ class ValueMaker:
 
     def _from(self, words: Sequence[str]) -> str:
         return self._pool(lambda: self.rng.choice(words))
+
+    def _labels(self, kind: str) -> Sequence[str]:
+        """Every fifth label of a list is held out: a checksum might leave none of a short one."""
+        return [x for i, x in enumerate(w.LABELS[kind]) if (i % 5 == 4) == self.held_out]
 
     def _letters(self, n: int) -> str:
         return "".join(self.rng.choice(w.LETTERS) for _ in range(n))

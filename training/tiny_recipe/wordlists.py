@@ -201,3 +201,39 @@ STREET_ENDS = _split(
 )
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 MONTHS = _split("January February March April May June July August September October November December")
+
+LABELS: dict[str, tuple[str, ...]] = {
+    "ward": ("cardiology", "oncology", "surgery", "neurology", "pediatrics", "radiology", "urology", "dermatology",
+             "psychiatry", "geriatrics", "orthopedics", "maternity", "intensive care", "emergency", "nephrology",
+             "hematology", "pulmonology", "rehabilitation", "gastroenterology", "rheumatology", "internal medicine"),
+    "outcome": ("recovered", "improved", "unchanged", "worse", "transferred", "discharged", "stable", "readmitted",
+                "critical", "cured", "in remission", "under observation", "referred", "relapsed"),
+    "department": ("sales", "marketing", "finance", "logistics", "engineering", "legal", "support", "research",
+                   "purchasing", "production", "accounting", "design", "security", "training", "quality", "planning"),
+    "status": ("open", "closed", "pending", "rejected", "approved", "on hold", "cancelled", "settled", "active",
+               "expired", "overdue", "paid", "disputed", "escalated", "withdrawn", "archived"),
+    "level": ("low", "medium", "high", "very low", "very high", "moderate", "severe", "mild", "critical", "none",
+              "minor", "major", "elevated", "normal", "urgent"),
+    "band": ("under 18", "18-29", "30-39", "40-49", "50-59", "60-69", "70-79", "over 80", "0-17", "18-34", "35-49",
+             "50-64", "65-79", "20-39", "40-59", "60-79", "over 65", "under 30"),
+    "language": ("English", "German", "French", "Spanish", "Italian", "Polish", "Turkish", "Arabic", "Dutch", "Hindi",
+                 "Russian", "Greek", "Swedish", "Japanese", "Korean", "Danish", "Czech", "Finnish"),
+    "effect": ("nausea", "headache", "dizziness", "rash", "fatigue", "fever", "cough", "dry mouth", "insomnia",
+               "back pain", "chest pain", "itching", "vomiting", "tremor", "cramps", "swelling", "sore throat",
+               "blurred vision", "weight loss", "poor appetite", "palpitations", "numbness"),
+    "cause": ("long waiting times", "poor service", "a late delivery", "a wrong invoice", "a broken part", "noise",
+              "high prices", "rude staff", "missing parts", "a software error", "a billing error", "lost luggage",
+              "cold food", "a damaged box", "slow support", "a power cut", "unpaid overtime", "bad food", "a leak"),
+    "group": ("A+", "A-", "B+", "B-", "AB+", "AB-", "0+", "0-", "type A", "type B", "class 1", "class 2", "class 3",
+              "grade A", "grade B", "grade C", "grade D", "team red", "team blue", "team green"),
+}  # fmt: skip
+"""Values of each kind of label; every fifth one is held out."""
+
+COUNTS: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "age": (18, 96, ("{}", "{}", "{} years")),
+    "days": (2, 60, ("{} days", "{} nights", "{} days", "{}")),
+    "times": (2, 40, ("{}", "{} times", "{} visits")),
+    "points": (10, 100, ("{}", "{} points", "{} out of 100")),
+    "hours": (10, 70, ("{} hours", "{}", "{} minutes")),
+}
+"""Smallest and largest number of each kind of count, and its forms."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tiny_recipe.cases import Fact, Person, article, fits, mismatch, possessive
 from tiny_recipe.fields import NAME
@@ -31,7 +31,12 @@ class Writer:
     """Writes the text of one record."""
 
     def __init__(
-        self, rng: random.Random, person: Person, facts: Sequence[Fact], other: bool = False
+        self,
+        rng: random.Random,
+        person: Person,
+        facts: Sequence[Fact],
+        other: bool = False,
+        loose: Callable[[random.Random, str, bool], str] | None = None,
     ) -> None:
         """Set up the writer.
 
@@ -40,8 +45,9 @@ class Writer:
             person: Whom the record is about.
             facts: Its facts, in order.
             other: Whether to take another wording wherever there is one.
+            loose: Changes each sentence, given whether its first letter may become small.
         """
-        self.other = other
+        self.other, self.loose = other, loose
         self.rng, self.person, self.facts = rng, person, facts
         self.named = any(f.field is NAME for f in facts)
         self.name_slot = next((i for i, f in enumerate(facts) if f.field is NAME), -1)
@@ -141,6 +147,9 @@ class Writer:
     def _lower(text: str) -> str:
         return text if text.startswith(("\x01", "Mr", "Ms", "Dr")) else text[:1].lower() + text[1:]
 
+    def _loosen(self, sentence: str) -> str:
+        return self.loose(self.rng, sentence, self._lower(sentence) != sentence) if self.loose else sentence
+
     def prose(self, plain: float) -> str:
         """Write sentences of one to three facts each.
 
@@ -165,7 +174,8 @@ class Writer:
             if not group:
                 continue
             single = len(group) == 1 or any(self.facts[k].field is NAME for k in group)
-            out.extend([self._one(k) for k in group] if single else [self._several(group)])
+            said = [self._one(k) for k in group] if single else [self._several(group)]
+            out.extend(self._loosen(x) for x in said)
             if len(ids) < len(self.facts) and not self.introduced:
                 out.insert(0, self._one(0))
                 ids = list(range(1, len(self.facts)))
