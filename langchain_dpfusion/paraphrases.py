@@ -7,6 +7,9 @@ from typing import Any
 from langchain_core.documents import BaseDocumentTransformer, Document
 
 from dpfusion_core.adapters import DocumentUnit, Paraphrase, Paraphraser
+from dpfusion_core.adapters.paraphrases import TOGETHER
+from dpfusion_core.closed import closed_fields
+from dpfusion_core.engine.filling import refuse_open
 from dpfusion_core.errors import PrivacyParameterError
 from langchain_dpfusion.chat_models import ChatDPFusion
 from langchain_dpfusion.conversation import STABLE_MEND
@@ -33,6 +36,10 @@ class DPDocumentTransformer(BaseDocumentTransformer):
             ``source``, ``file_path`` or the like, for all its chunks.
         instruction: What is asked of the model; public.
         keep: Metadata keys that are kept; others might hold private text.
+        schema: Facts to keep, as closed fields: a Pydantic class, a ``TypedDict`` or a JSON schema of enums, booleans
+            and small ranges. They are chosen within epsilon, stand in the metadata as ``facts``, and the text is
+            written from them and what is redacted, at no further cost.
+        shares: How these fields share epsilon; evenly by default.
 
     Raises:
         PrivacyParameterError: If an argument is unknown, or none of those.
@@ -54,6 +61,8 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         unit: UnitOf = None,
         instruction: str = _INSTRUCTION,
         keep: Collection[str] = ("source",),
+        schema: Any = None,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         if not isinstance(llm, ChatDPFusion) or isinstance(keep, str):
             raise PrivacyParameterError("Expected llm to be a ChatDPFusion and keep to be a list of names.")
@@ -61,6 +70,11 @@ class DPDocumentTransformer(BaseDocumentTransformer):
         self._blocks = DocumentBlocks(private, unit)
         self._instruction = instruction
         self._keep = tuple(keep)
+        if schema is not None:
+            refuse_open(closed_fields(schema))
+        elif shares is not None:
+            raise PrivacyParameterError("shares are those of the fields of a schema: give schema, too.")
+        self._facts = schema, shares
 
     def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
         """Return the documents, private ones paraphrased.
@@ -82,8 +96,11 @@ class DPDocumentTransformer(BaseDocumentTransformer):
     def _paraphraser(self, call: Mapping[str, Any]) -> Paraphraser:
         llm, call = self._llm, check_call(call)
         options = engine_options(llm, call, call.get("stop"))
+        if self._facts[0] is not None and (prior := pick("prior", call, llm)) is not None:
+            options["prior"] = prior
         engine, timeout = llm.engine_for(call.get("model")), pick("timeout", call, llm)
-        return Paraphraser(engine, options, self._instruction, STABLE_MEND, timeout, llm.max_retries)
+        ways = timeout, llm.max_retries, TOGETHER, *self._facts
+        return Paraphraser(engine, options, self._instruction, STABLE_MEND, *ways)
 
     def _chunks(self, documents: Sequence[Document]) -> list[tuple[str, DocumentUnit]]:
         private = [document for document in documents if self._blocks.is_private(document)]
@@ -98,5 +115,6 @@ class DPDocumentTransformer(BaseDocumentTransformer):
 
     def _paraphrased(self, document: Document, paraphrase: Paraphrase) -> Document:
         kept = {key: document.metadata[key] for key in self._keep if key in document.metadata}
-        metadata = {**kept, "is_private": False, GUARANTEE_KEY: paraphrase.guarantee.as_dict()}
+        facts = {} if paraphrase.facts is None else {"facts": dict(paraphrase.facts)}
+        metadata = {**kept, **facts, "is_private": False, GUARANTEE_KEY: paraphrase.guarantee.as_dict()}
         return Document(paraphrase.text, id=document.id, metadata=metadata)

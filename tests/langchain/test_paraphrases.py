@@ -64,3 +64,60 @@ def test_arguments_of_another_kind_are_refused() -> None:
     for arguments in ({"llm": "dpfusion-tiny"}, {"llm": llm, "keep": "source"}):
         with pytest.raises(PrivacyParameterError, match="keep to be a list"):
             DPDocumentTransformer(**arguments)
+
+
+def test_all_chunks_of_a_document_share_one_guarantee() -> None:
+    """They were charged one by one before: two chunks of one document cost it twice."""
+    chunks = [Document(f"{SECRET} was ill, part {i}.", metadata={"source": "a.txt"}) for i in range(2)]
+    with PrivacyLedger("sqlite://", budget=PrivacyBudget(2.0), key="k" * 32) as ledger:
+        found = transformer(ledger).transform_documents([*chunks, *documents()[:1]])
+        assert ledger.account("a.txt").spent_epsilon <= 2.0 * (1 + 1e-9)
+    guarantees = [document.metadata["dp_fusion"] for document in found]
+    assert guarantees[0] == guarantees[1]
+    assert [each["max_tokens"] for each in guarantees] == [40, 40, 20]
+
+
+FACTS = {"properties": {"ward": {"enum": ["A", "B"]}, "ill": {"type": "boolean"}}}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_facts_are_chosen_first_and_the_text_is_written_from_them(is_async: bool) -> None:
+    def says(prompt: str) -> str:
+        if "Paraphrase" in prompt:
+            return "Somebody lies in ward B."
+        return "yes" if "Ill?" in prompt else "B"
+
+    engine = scripted_engine(says)
+    llm = ChatDPFusion(engine=engine, epsilon=40.0, max_tokens=20, prior="uniform")
+    work = DPDocumentTransformer(llm, schema=FACTS)
+    given = documents()[:1]
+    (found,) = asyncio.run(work.atransform_documents(given)) if is_async else work.transform_documents(given)
+    assert found.metadata["facts"] == {"ward": "B", "ill": True}
+    assert found.metadata["dp_fusion"]["epsilon"] == 40.0
+    assert "ward B" in found.page_content
+    requests: Any = engine.backend
+    writing = [views for views in requests.requests if "Paraphrase" in views[0]]
+    assert writing
+    assert all(len(views) == 1 and SECRET not in views[0] for views in writing)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schema": {"properties": {"remark": {"type": "string"}}}}, "closed"),
+        ({"schema": 7}, "schema"),
+        ({"schema": FACTS, "shares": {"wrad": 1.0}}, "wrad"),
+        ({"shares": {"ward": 1.0}}, "schema"),
+        ({"shema": FACTS}, "Did you mean 'schema'"),
+    ],
+    ids=str,
+)
+def test_a_schema_is_read_or_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(PrivacyParameterError, match=words):
+        transformer(**options).transform_documents(documents()[:1])
+
+
+def test_accounting_that_documents_do_not_have_is_refused() -> None:
+    llm = ChatDPFusion(engine=scripted_engine("x"), epsilon=2.0, accounting="adaptive")
+    with pytest.raises(PrivacyParameterError, match="accounting is not for documents"):
+        DPDocumentTransformer(llm).transform_documents(documents()[:1])
