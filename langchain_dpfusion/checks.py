@@ -5,6 +5,7 @@ from collections.abc import Mapping, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from langchain_core.language_models import BaseChatModel
 from pydantic import BaseModel, ValidationError, field_serializer, model_validator
 
 from dpfusion_core.adapters import check_parts, check_unmarked
@@ -43,10 +44,11 @@ class CheckedSettings(SealedSettings):
                 super().__init__(**fields)
 
         def __setattr__(self, name: str, value: Any) -> None:
-            if name.startswith("_"):
-                super().__setattr__(name, value)
-                return
-            ((name, value),) = self._checked({name: value}).items()
+            if not name.startswith("_"):
+                ((name, value),) = named_fields({name: value}, type(self)).items()
+                # Not LangChain's own fields, which it sets itself while a model is made: on the trial, too.
+                if name not in BaseChatModel.model_fields:
+                    value = self._checked({name: value})[name]
             super().__setattr__(name, value)
 
     def _checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:

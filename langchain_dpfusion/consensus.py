@@ -4,6 +4,7 @@ from collections.abc import Set
 from typing import Any, ClassVar
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.model_profile import ModelProfile
 from pydantic import Field
 
 from dpfusion_core.adapters import check_unmarked
@@ -108,6 +109,9 @@ class ChatDPConsensus(SealedChatModel):
     @property
     def _llm_type(self) -> str:
         return "dpfusion-consensus"
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return ModelProfile(text_inputs=True, text_outputs=True, tool_calling=False, structured_output=False)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the token ids of a text, as the model that reads the documents counts them."""

@@ -416,6 +416,23 @@ def test_options_that_say_nothing_of_a_consensus_are_refused(call: dict[str, Any
         consensus(reader).invoke(CHAT, model="other")
 
 
+def test_a_consensus_is_made_at_once() -> None:
+    """LangChain sets fields of its own while a model is made: that must not make others, and these others again."""
+    made = []
+
+    class Counted(ChatDPConsensus):
+        def check_fields(self) -> None:
+            made.append(self)
+            super().check_fields()
+
+    llm = Counted(llm=Reader(), epsilon=1.0)
+    assert len(made) == 1
+    assert llm.profile is not None
+    assert not llm.profile.get("tool_calling")
+    llm.epsilon = 2.0
+    assert len(made) == 2
+
+
 def test_retrieval_says_nothing_of_fusion() -> None:
     with pytest.raises(PrivacyParameterError, match="consensus alone"):
         ChatDPFusion(model="dpfusion-tiny", epsilon=8.0, retrieval="covered")
