@@ -44,6 +44,8 @@ class Call:
 class RecordingLedger:
     """Remembers which units each request was charged for; the views follow in the same order."""
 
+    release_share = 0.1
+
     def __init__(self) -> None:
         self.charges: list[tuple[str, ...]] = []
         self.pending = threading.local()
