@@ -3,7 +3,9 @@
 *Redacted* is the answer without any record, *plain* the vote or count of the same answers without noise.
 """
 
+import math
 import random
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ from typing import Any
 from dpfusion_core import FusionEngine, Message
 from dpfusion_core.consensus import Consensus, plain_text
 from dpfusion_core.consensus.items import normal_form
-from dpfusion_core.consensus.prompts import FEW_WORDS
+from dpfusion_core.consensus.prompts import FEW_WORDS, YES_OR_NO
 from dpfusion_core.errors import PrivacyParameterError
+from dpfusion_core.privacy import calibrate_counts
 from tests.benchmarks.answers import DELTA, EPSILONS, Share
 from tiny_recipe.held_out import Record, held_out_records
 
@@ -85,6 +88,7 @@ class Remembering:
     def __init__(self, engine: FusionEngine) -> None:
         self._engine = engine
         self._known: dict[tuple[tuple[str, str], ...], str] = {}
+        self._yeses: dict[tuple[tuple[str, str], ...], bool] = {}
 
     def answer(
         self,
@@ -94,7 +98,7 @@ class Remembering:
         json_schema: Mapping[str, Any] | None = None,
     ) -> list[str | None]:
         """Answer conversations greedily."""
-        keys = [tuple((each.role, plain_text(each)) for each in chat) for chat in conversations]
+        keys = _keys(conversations)
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
         for start in range(0, len(new), 32):
             some = new[start : start + 32]
@@ -102,6 +106,20 @@ class Remembering:
             said = self._engine.batch(chats, temperature=0.0, max_tokens=max_tokens)
             self._known.update(zip(some, (each.text for each in said), strict=True))
         return [self._known[key] for key in keys]
+
+    def says_yes(self, conversations: Sequence[Sequence[Message]]) -> list[bool]:
+        """Tell for each conversation whether yes is likelier than no."""
+        keys = _keys(conversations)
+        for key in keys:
+            if key not in self._yeses:
+                chat = [Message(role, text) for role, text in key]
+                chosen = self._engine.choose(chat, ("yes", "no"), temperature=0.0)
+                self._yeses[key] = chosen.index == 0
+        return [self._yeses[key] for key in keys]
+
+
+def _keys(conversations: Sequence[Sequence[Message]]) -> list[tuple[tuple[str, str], ...]]:
+    return [tuple((each.role, plain_text(each)) for each in chat) for chat in conversations]
 
 
 def consensus(
@@ -151,3 +169,47 @@ def alone(answerer: Remembering, runs: int, size: int = 16, epsilon: float = 2.0
         result = mechanism.generate(corpus.messages, epsilon=epsilon, delta=DELTA, max_items=1, max_tokens=32)
         told += any(normal_form(corpus.shared) in each.item for each in result.items or ())
     return told
+
+
+def counts(answerer: Remembering, n: int, size: int = 64) -> dict[str, Share]:
+    """Return how often a count of ``size`` records is within 5 of the truth.
+
+    *Redacted* counts the blank record, which says the same each time, *plain* the answers without noise.
+    """
+    mechanism = Consensus(answerer)
+    found: dict[str, list[float]] = {}
+    for number in range(n):
+        sharing = 6 + 13 * number % (size - 12)
+        [corpus] = corpora(1, size, sharing, seed=44_000 + number)
+        question = f"Does the record mention {corpus.shared}?"
+
+        def near(value: float, sharing: int = sharing) -> float:
+            return float(abs(value - sharing) <= 5)
+
+        chats = [
+            [Message("user", text), Message("user", f"{question} {YES_OR_NO}")]
+            for text in ("____", *corpus.texts)
+        ]
+        redacted, *said = answerer.says_yes(chats)
+        found.setdefault("redacted", []).append(near(size * redacted))
+        found.setdefault("plain", []).append(near(sum(said)))
+        for epsilon in EPSILONS:
+            counted = mechanism.count(question, corpus.messages[:-1], epsilon=epsilon, delta=DELTA)
+            found.setdefault(f"{epsilon:g}", []).append(near(counted.value))
+    return {name: Share.of(values) for name, values in found.items()}
+
+
+def count_errors(answerer: Remembering, epsilon: float, runs: int = 400) -> tuple[float, float]:
+    """Return the root mean square error of a count against that without noise, and the noise's own."""
+    mechanism = Consensus(answerer)
+    [corpus] = corpora(1, 64, 32, seed=44_500)
+    question = f"Does the record mention {corpus.shared}?"
+    chats = [[Message("user", text), Message("user", f"{question} {YES_OR_NO}")] for text in corpus.texts]
+    truth = sum(answerer.says_yes(chats))
+    errors = [
+        mechanism.count(question, corpus.messages[:-1], epsilon=epsilon, delta=DELTA).value - truth
+        for _ in range(runs)
+    ]
+    return math.sqrt(statistics.fmean(error**2 for error in errors)), calibrate_counts(
+        epsilon, DELTA
+    ).distribution.deviation

@@ -159,7 +159,7 @@ def batch_beside_one_by_one(console: Console) -> None:
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.benchmarks import accuracy, ledger, overhead, units, utility
+    from tests.benchmarks import accuracy, facts, ledger, overhead, units, utility
 
     benchmarks = {
         "fusion": fusion_of_one_token,
@@ -168,6 +168,7 @@ def main(names: list[str]) -> None:
         "ledger": ledger.reserve_and_settle,
         "overhead": overhead.translation,
         "accuracy": accuracy.print_all,
+        "facts": facts.facts_of_documents,
         "utility": utility.print_all,
         "units": units.print_all,
     }

@@ -142,7 +142,7 @@ def compare_methods(console: Console, n: int) -> None:
     """Print the table of methods."""
     backend = TransformersBackend.from_pretrained("dpfusion-tiny")
     tasks = {task: requests(backend, task, n) for task in ("paraphrase", "question")}
-    for epsilon in (8.0, 16.0):
+    for epsilon in (4.0, 8.0):
         table = Table(
             "method",
             *tasks,
@@ -170,8 +170,8 @@ def compare_splits(console: Console, n: int) -> None:
         *tasks,
         title="Replace neighbours, fixed accounting: recovered overlap, percent",
     )
-    for epsilon in (8.0, 16.0):
-        for share in (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97):
+    for epsilon in (4.0, 8.0):
+        for share in (0.1, 0.5, 0.7, 0.9):
             parameters = calibrate_beta(epsilon, DELTA, TOKENS, neighbours="replace", mixing_share=share)
             cells = [
                 cell([respond(backend, v, parameters, FixedAccountant(parameters, 1, TOKENS), i)
@@ -231,7 +231,7 @@ def synthetic_profiles(console: Console, n: int) -> None:
     console.print(table)
 
 
-def print_all(console: Console, n: int = 30) -> None:
+def print_all(console: Console, n: int = 20) -> None:
     """Print all tables, over ``n`` records."""
     torch.set_num_threads(1)
     smallest_epsilons(console)

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Console
@@ -13,18 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from dpfusion_core.cli.attack import guess_of_choice, guess_of_presence, most_of_choice, most_of_presence
-from dpfusion_core.cli.records import WARDS, Patient, patients
+from dpfusion_core.cli.records import CITY, WARDS, Patient, patients
 from dpfusion_core.engine import FusionEngine
 from dpfusion_core.messages import Message, Segment
 from dpfusion_core.options import GenerationOptions
-from dpfusion_core.privacy import calibrate_votes
+from dpfusion_core.privacy import calibrate_counts, calibrate_votes
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 from dpfusion_core.tiny import MODEL_NAME
 
 EPSILONS = (1.0, 2.0)
 DELTA = 1e-5
-WARD = "Which ward is the patient on?"
-MOST = "What did most of the patients report?"
+WARD = "In which ward does the patient lie?"
+MOST = "What is the most common symptom?"
+COUNTED = f"Does the patient live in {CITY}?"
 PARAPHRASE = "Paraphrase the text."
 LOOSEST = 8.0  # of the paraphrase alone, which hardly tells anything at less
 
@@ -70,7 +71,8 @@ def run_demo(console: Console, model: str) -> None:
     parts = (
         (WARD, "one of five answers, from each record", "the ward", ask_wards),
         (MOST, "what many say is told, what one says is not", "who is in", ask_most),
-        (PARAPHRASE, "token by token, one record's secrets stay secret", "", paraphrase),
+        (f"How many live in {CITY}?", "one yes or no of each record", "who is in", ask_count),
+        ("Paraphrase a letter", "token by token, what one letter says stays secret", "", paraphrase),
     )
     for number, (question, what, secret, ask) in enumerate(parts, start=1):
         with console.status(question):
@@ -98,7 +100,7 @@ def ask_wards(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line
         ]
         likely = []
         for ward in WARDS:  # the attacker knows all of the first record but its ward
-            guessed = Patient(records[0].name, ward, records[0].effect, records[0].city)
+            guessed = replace(records[0], ward=ward)
             chosen = engine.choose(
                 _asked(_segments(guessed), WARD), WARDS, epsilon=epsilon, delta=DELTA, curator=True
             )
@@ -141,21 +143,52 @@ def ask_most(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]
         )
 
 
+def ask_count(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]:
+    """Yield for how many records the answer is yes: without noise, redacted, and at each epsilon."""
+    asked = f"{COUNTED} Answer yes or no."
+
+    def yes(texts: Sequence[str]) -> int:
+        chats = [_asked(each, asked) for each in texts]
+        return sum(each.index == 0 for each in engine.choose_batch(chats, ("yes", "no"), temperature=0.0))
+
+    yield Line("plain model", str(yes([each.text for each in records])))
+    yield Line("redacted only", f"{yes([_redacted(each) for each in records])}: every record reads the same")
+    for epsilon in EPSILONS:
+        found = engine.count(COUNTED, _corpus(records), epsilon=epsilon, delta=DELTA)
+        noise = calibrate_counts(epsilon, DELTA).distribution
+        yield Line(
+            f"epsilon {epsilon:g}",
+            f"{found.value}, 95 % sure: {found.low} to {found.high}",
+            None,
+            guess_of_presence(noise),
+            most_of_presence(epsilon),
+        )
+
+
 def paraphrase(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]:
-    """Yield the first record in other words, and how many facts all paraphrases keep."""
+    """Yield the first letter in other words, and how many facts the paraphrases of all letters keep."""
     kinds: list[tuple[str, list[list[Message]], GenerationOptions]] = [
-        ("plain model", [_asked(each.text, PARAPHRASE) for each in records], {"temperature": 0.0}),
-        ("redacted only", [_asked(_redacted(each), PARAPHRASE) for each in records], {"temperature": 0.0}),
+        ("plain model", [_asked(each.letter, PARAPHRASE) for each in records], {"temperature": 0.0}),
+        (
+            "redacted only",
+            [_asked(_redacted(each, each.letter), PARAPHRASE) for each in records],
+            {"temperature": 0.0},
+        ),
         (
             f"epsilon {LOOSEST:g}",
-            [_asked(_segments(each), PARAPHRASE) for each in records],
+            [_asked(_segments(each, each.letter), PARAPHRASE) for each in records],
             {"epsilon": LOOSEST, "delta": DELTA},
         ),
     ]
     for name, chats, options in kinds:
-        options["max_tokens"] = 40
+        options["max_tokens"] = 56
         texts = [each.text.strip() for each in engine.batch(chats, **options)]
-        kept = [value in text for text, each in zip(texts, records, strict=True) for value in each.values]
+        kept = [
+            value in text
+            for text, each in zip(texts, records, strict=True)
+            for value in each.values
+            if value in each.letter
+        ]
         yield Line(name, texts[0], sum(kept) / len(kept))
 
 
@@ -177,12 +210,13 @@ def _told(
     return Line(name, f"{right} of {len(records)}", right / len(records), attacker, most)
 
 
-def _segments(record: Patient) -> list[Segment]:
-    return split_by_spans(record.text, PhraseTagger(record.values).tag(record.text))
+def _segments(record: Patient, text: str = "") -> list[Segment]:
+    text = text or record.text
+    return split_by_spans(text, PhraseTagger(record.values).tag(text))
 
 
-def _redacted(record: Patient) -> str:
-    return "".join("____" if each.is_private else each.text for each in _segments(record))
+def _redacted(record: Patient, text: str = "") -> str:
+    return "".join("____" if each.is_private else each.text for each in _segments(record, text))
 
 
 def _asked(content: str | Sequence[Segment], question: str) -> list[Message]:

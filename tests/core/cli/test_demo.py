@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 
 from dpfusion_core import FusionEngine
-from dpfusion_core.cli.demo import LOOSEST, Line, ask_most, ask_wards, paraphrase, run_demo
-from dpfusion_core.cli.records import SHARED, patients
+from dpfusion_core.cli.demo import LOOSEST, Line, ask_count, ask_most, ask_wards, paraphrase, run_demo
+from dpfusion_core.cli.records import CITY, SHARED, patients
 from dpfusion_core.privacy import MixtureRule, releasing
 from tests.draws import repeating
 
@@ -68,6 +68,18 @@ def test_what_most_share_is_said_and_what_one_says_is_not(engine: FusionEngine) 
     check_attackers(lines, 0.6)
 
 
+def test_a_count_is_near(engine: FusionEngine) -> None:
+    lines = list(ask_count(engine, RECORDS))
+    plain, redacted, *noisy = ([int(each) for each in re.findall(r"\d+", line.answer)] for line in lines)
+    assert abs(plain[0] - sum(each.city == CITY for each in RECORDS)) <= 3
+    assert redacted[0] in (0, len(RECORDS))
+    for value, _, low, high in noisy:
+        assert low <= plain[0] <= high
+        assert low <= value <= high
+        assert high - low <= 12
+    check_attackers(lines, 0.6)
+
+
 def test_a_paraphrase_tells_little_of_one_record(engine: FusionEngine) -> None:
     plain, redacted, fused = paraphrase(engine, RECORDS)
     assert plain.right is not None
@@ -101,6 +113,6 @@ def test_the_whole_of_it_is_shown() -> None:
     assert all(value in text for value in RECORDS[0].values)
     assert "private view" in text
     assert "public view" in text
-    assert [text.count(f"{number}  ") > 0 for number in (1, 2, 3)] == [True] * 3
-    assert text.count("at most") == 4
+    assert [text.count(f"{number}  ") > 0 for number in (1, 2, 3, 4)] == [True] * 4
+    assert text.count("at most") == 6
     assert max(float(each) for each in re.findall(r"epsilon (\d+)", text)) == LOOSEST <= 8.0
