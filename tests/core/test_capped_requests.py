@@ -12,6 +12,7 @@ from dpfusion_core.options import Options
 from dpfusion_core.planning import make_plan
 from dpfusion_core.privacy import FixedAccountant
 from dpfusion_core.privacy.capping import mixing_loss_of
+from dpfusion_core.privacy.shares import ShareAccountant
 from tests.core.privacy import oracle
 from tests.core.privacy.oracle import NextToken, response_divergence, responses
 from tests.core.privacy.test_enumeration import constant
@@ -134,3 +135,15 @@ def test_an_exhausted_unit_still_counts() -> None:
     exact = response_divergence(whole, without, 2.0)
     assert exact <= plan.loss.at(2.0)
     assert without == pytest.approx(responses(public, [public] * 3, plan.rule(), accountant, 2))
+
+
+@pytest.mark.parametrize("count", [1, 8, 100])
+def test_shares_among_many_units_stay_within_epsilon(count: int) -> None:
+    """Their sum is kept at one order, so that the settings may not come from another."""
+    shares = (1.0, 2.0, 1.0)
+    units = [str(i) for i in range(count)]
+    for epsilon in (2.0, 8.0):
+        options = Options(epsilon=epsilon, max_tokens=3, order=256.0, weight_cap=1.0)
+        plan = make_plan(options, units, None, shares=shares)
+        said = ShareAccountant(plan.parameters, count, shares).guarantee(private=True).epsilon
+        assert epsilon * (1 - 1e-6) < said <= epsilon
