@@ -1,12 +1,14 @@
 """The embedded model's closed answers, lists and writing: its training data, and what it can do."""
 
 import json
+import math
 import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -133,3 +135,45 @@ def test_the_card_states_every_number_of_the_evaluation() -> None:
     assert set(card.TASKS) <= set(EVAL)
     for task, (label, _) in card.TASKS.items():
         assert f"| {label} | {EVAL[task]['rate']:.1%} |" in shown
+
+
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    from tiny_recipe.evaluate import Generator
+
+    return Generator(model_path())
+
+
+def lowest(task: str, n: int) -> float:
+    """What a model with the stated rate stays above, but for one sample in a thousand."""
+    rate = float(EVAL[task]["rate"])
+    return rate - 3.1 * math.sqrt(max(rate * (1 - rate), 0.01) / n) - 0.01
+
+
+def test_the_right_one_of_five_choices_is_the_likeliest(generate: Any) -> None:
+    from tiny_recipe.evaluate_requests import log_likelihoods
+
+    right = 0
+    for probe in held_out_requests.choices(60, 77_010):
+        row = log_likelihoods(generate, probe, probe.forbidden)
+        right += probe.forbidden[row.index(max(row))] == probe.expected[0]
+    assert right / 60 >= max(lowest("choice_likelihood", 60), 0.4)
+
+
+def test_yes_is_likelier_where_it_is_so(generate: Any) -> None:
+    from tiny_recipe.evaluate_requests import log_likelihoods
+
+    def mean(true: bool) -> float:
+        rows = [
+            log_likelihoods(generate, p, ("yes", "no")) for p in held_out_requests.yes_no(40, 77_011, true)
+        ]
+        return sum(1.0 / (1.0 + math.exp(no - yes)) for yes, no in rows) / 40
+
+    assert mean(True) >= mean(False) + 0.2
+
+
+def test_an_answer_in_a_few_words_is_the_value_alone(generate: Any) -> None:
+    probes = list(held_out_requests.brief(60, 77_012))
+    answers = generate([probe.messages for probe in probes], 40)
+    right = sum(a.strip(". ") == p.expected[0].strip(". ") for a, p in zip(answers, probes, strict=True))
+    assert right / 60 >= lowest("brief", 60)

@@ -59,8 +59,9 @@ tags: [demonstration, tests, synthetic-data]
 
 # dpfusion-tiny
 
-**For demonstration and tests only.** A very small chat model that answers questions about short records,
-paraphrases them and lists their private phrases. It knows nothing about the world: it copies from its context.
+**For demonstration and tests only.** A very small chat model that answers questions about short records, freely, out
+of given choices, with yes or no or with a number; lists short phrases and private phrases; paraphrases; and writes an
+answer from items with their counts. It knows nothing about the world: it copies from its context.
 Do not use it for any real document or decision.
 
 ## Model
@@ -78,7 +79,7 @@ Do not use it for any real document or decision.
 Trained from nothing on conversations about invented records (medical, legal, finance, human resources), made by the
 generator in `training/tiny_recipe` alone; no text or model of anybody else went in. Names, places, companies,
 diagnoses, charges and numbers are put together from stems and syllables. One word or number in five is held out by
-checksum and never occurs in training as part of a value.
+checksum and never occurs in training as part of a value; so is every fifth label of a closed list.
 
 {steps:,} steps, {tokens:.1f} million tokens, {minutes:.0f} minutes on two shared CPU cores; seeds {seeds}.
 {history}
@@ -105,8 +106,7 @@ An answer counts if it holds the value asked for exactly and no other value of t
 
 ## Limits
 
-It was not trained on choices, yes or no, numbers, lists of items or writing from items; the recipe now makes them.
-Wording far from the training
+Yes and no say whether a phrase stands in the record; what is redacted is a no. Wording far from the training
 sentences, long or unusual names, several similar records and long lists lead to errors. A paraphrase keeps the order
 of the sentences and may swap a verb for one of only nearby meaning. English only. No safety training of any kind.
 """
@@ -133,7 +133,7 @@ def write_card(model: Path, history: str = "") -> str:
         layers=layers, width=width, heads=config["num_attention_heads"], parameters=parameters, vocab=vocab,
         size=(model / "model.safetensors").stat().st_size / 1e6, steps=training["steps"],
         tokens=training["tokens"] / 1e6, minutes=training["minutes"], seed=results["seed"],
-        seeds=f"{training['settings']['seed']} (weights and conversations) and 1 (tokenizer)",
+        seeds=f"{training['settings']['seed']} (conversations of the last stage) and 1 (tokenizer)",
         history=f"\n{history}\n" if history else "",
     )  # fmt: skip
     fields = ""
