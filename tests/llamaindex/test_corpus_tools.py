@@ -112,7 +112,7 @@ def test_no_handler_sees_a_document(seen: Seen) -> None:  # noqa: F811
         ({"questions": 0}, "questions"),
         ({"unit": 7}, "unit"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else next(iter(each)),
 )
 def test_arguments_are_read_or_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(PrivacyParameterError, match=words) as caught:

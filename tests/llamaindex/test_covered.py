@@ -180,7 +180,7 @@ def test_documents_that_were_taken_by_rank_are_not_covered(vault: bool) -> None:
         ({"index": SummaryIndex([])}, "index"),
         ({"filtres": None}, "filters"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else next(iter(each)),
 )
 def test_arguments_are_read_or_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(PrivacyParameterError, match=words):

@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import re
 import ssl
 import threading
 import time
@@ -165,7 +166,7 @@ def test_it_streams() -> None:
         ((URL, "m"), {"tls": False}),
         ((URL, "m"), {"tls": ssl._create_unverified_context()}),
     ],
-    ids=repr,
+    ids=lambda each: re.sub(r" at 0x\w+", "", repr(each)),  # all workers must find the same names
 )
 def test_what_would_not_be_safe_is_refused(arguments: Any, options: Any) -> None:
     with pytest.raises(PrivacyParameterError):
