@@ -42,23 +42,6 @@ def test_every_page_is_in_the_navigation() -> None:
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_numbers_of_the_readme_are_those_of_the_benchmarks() -> None:
-    results = (ROOT / "tests" / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (.*) \|$", README[README.index("## Results") :], re.MULTILINE)[1:]
-    claims = [re.findall(r"\d+\.\d+", cells) for cells in rows]
-    assert sum(map(len, claims)) == 9
-    printed = set(re.findall(r"\d+\.\d+", results))
-    assert {number for claim in claims for number in claim} <= printed
-
-    def recovered(epsilon: int, method: str) -> list[str]:
-        section = results[results.index(f"### Epsilon = {epsilon}") :]
-        [row] = re.findall(rf"^\| {method} \| (.*) \|$", section.split("\n### ")[0], re.MULTILINE)
-        return [cell.split()[0] for cell in row.split(" | ")]
-
-    assert recovered(8, "adaptive, growing") == claims[1]
-    assert recovered(16, "paper, alpha=2") + recovered(16, "adaptive, growing") == claims[2]
-
-
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_links_of_the_readme_lead_somewhere(link: str) -> None:
     assert (ROOT / link).exists()

@@ -21,7 +21,7 @@ from dpfusion_core.privacy import calibrate_counts, calibrate_votes
 from dpfusion_core.tagging import PhraseTagger, split_by_spans
 from dpfusion_core.tiny import MODEL_NAME
 
-EPSILONS = (1.0, 2.0)
+EPSILONS = (1, 2)
 DELTA = 1e-5
 WARD = "In which ward does the patient lie?"
 MOST = "What is the most common symptom?"
@@ -106,7 +106,7 @@ def ask_wards(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line
             )
             likely.append(chosen.report.sampled if chosen.report else ())
         yield _told(
-            f"epsilon {epsilon:g}",
+            f"epsilon {epsilon}",
             said,
             records,
             guess_of_choice(likely),
@@ -135,7 +135,7 @@ def ask_most(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line]
         counts = ", ".join(f"{each.item} (about {each.count})" for each in result.items or ())
         noise = calibrate_votes(epsilon, DELTA).distribution
         yield Line(
-            f"epsilon {epsilon:g}",
+            f"epsilon {epsilon}",
             f"{result.text.strip()}  [{counts or 'nothing released'}]",
             None,
             guess_of_presence(noise),
@@ -157,7 +157,7 @@ def ask_count(engine: FusionEngine, records: Sequence[Patient]) -> Iterator[Line
         found = engine.count(COUNTED, _corpus(records), epsilon=epsilon, delta=DELTA)
         noise = calibrate_counts(epsilon, DELTA).distribution
         yield Line(
-            f"epsilon {epsilon:g}",
+            f"epsilon {epsilon}",
             f"{found.value}, 95 % sure: {found.low} to {found.high}",
             None,
             guess_of_presence(noise),

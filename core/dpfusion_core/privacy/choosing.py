@@ -67,7 +67,7 @@ def best_choice_settings(
         >>> best_choice_settings(PrivacyBudget(2.0), choices=5)
         ChoiceSettings(order=256.0, weight_cap=None)
         >>> round(best_choice_settings(PrivacyBudget(2.0), choices=5, num_units=4).weight_cap, 2)
-        0.95
+        0.96
     """
     _validate.count(choices, "choices", minimum=2)
     public = torch.full((choices,), -math.log(choices), dtype=torch.float64)  # [choices]

@@ -118,7 +118,7 @@ class TokenCosts:
     Example:
         >>> costs = TokenCosts(PrivacyParameters(2.0, 0.02, weight_cap=0.5), num_units=8)
         >>> round(costs.loss(0.04), 6), round(costs.bound(costs.loss(0.04)), 6)
-        (0.022695, 0.04)
+        (0.022697, 0.04)
     """
 
     def __init__(self, parameters: PrivacyParameters, num_units: int) -> None:

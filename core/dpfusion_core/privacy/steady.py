@@ -22,7 +22,7 @@ class SteadyRule:
     Example:
         >>> rule = SteadyRule(MixtureRule(order=256.0))
         >>> round(rule.weight(5, 2.0), 4)
-        0.8375
+        0.8648
     """
 
     def __init__(self, rule: MixtureRule) -> None:
